@@ -1,0 +1,1 @@
+//! The doors: each file touches one part of the world outside.

@@ -1,0 +1,24 @@
+//! parvis builds the container images of a whole system from Debian packages.
+//!
+//! The map, in the order of imports: a file imports only from lines above its own. `tests/it/architecture.rs` holds it.
+//!
+//! ```text
+//! failure    what went wrong, for whom, with which exit code       imports nothing
+//! model      WHAT THINGS ARE      digest name tree recipe project lock   pure
+//! debian     WHAT DEBIAN SAYS     control version index package resolve  pure
+//! plan       WHAT WILL BE DONE    the steps and their keys, advice       pure
+//! image      WHAT THE BYTES ARE   tar, layers, OCI documents, archives   pure
+//! edge       THE DOORS            disk, network, sandbox, other programs; none imports another
+//! execute    a plan meets the doors
+//! verbs      one file per subcommand
+//! ui         sole printer         cli  sole reader of the command line and the environment
+//! ```
+
+pub mod failure;
+
+pub mod model;
+
+pub mod debian;
+pub mod edge;
+pub mod image;
+pub mod plan;

@@ -1,0 +1,187 @@
+//! A recipe: how one image is built, as a value that was checked.
+
+use std::collections::BTreeMap;
+
+use super::name::{AccountName, ImageName, PackageName};
+use super::tree::TreePath;
+
+/// Where an image starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parent {
+    /// Nothing at all.
+    Scratch,
+    /// Another recipe of the project.
+    Recipe(ImageName),
+}
+
+/// A user that exists with these ids before any package is unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub line: u32,
+    pub name: AccountName,
+    pub uid: u32,
+    pub gid: u32,
+    /// The name of the primary group; the user's own name unless stated.
+    pub group: AccountName,
+    /// The comment field (GECOS).
+    pub comment: String,
+    pub home: String,
+    pub shell: String,
+    /// Further groups, which must exist by the time the accounts are made.
+    pub groups: Vec<AccountName>,
+}
+
+/// An owner by name or by number, resolved against the image's own `/etc/passwd` and `/etc/group`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    Name(AccountName),
+    Id(u32),
+}
+
+/// User and group of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owners {
+    pub user: Owner,
+    pub group: Owner,
+}
+
+/// One line of `files`: something that the recipe puts into the image, with declared owner and mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRule {
+    pub line: u32,
+    pub to: TreePath,
+    pub what: FileSource,
+    pub owners: Owners,
+    /// Mode of files (for a folder source: of each file in it). Ignored for links.
+    pub mode: u16,
+    /// Mode of the folder itself, and for a folder source of each folder in it.
+    pub directory_mode: u16,
+}
+
+/// What a line of `files` puts there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSource {
+    /// A file or folder below `images/NAME/`.
+    Project(TreePath),
+    /// Text that stands in the recipe itself.
+    Text(String),
+    /// An empty folder.
+    Directory,
+    /// A symbolic link with this target.
+    Link(String),
+}
+
+/// One line of `copy`: a subtree of a sibling image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyRule {
+    pub line: u32,
+    pub from: ImageName,
+    pub path: TreePath,
+    pub to: TreePath,
+    /// New owners for all that is copied; kept where absent.
+    pub owners: Option<Owners>,
+}
+
+/// One line of `remove`: a path with `*`, `?` and `**`, matched against the whole tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveRule {
+    pub line: u32,
+    pub pattern: String,
+}
+
+/// One entry of `run`: a command in the sandbox, with no network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRule {
+    pub line: u32,
+    pub command: Vec<String>,
+    pub user: Option<String>,
+    pub workdir: Option<String>,
+    pub env: BTreeMap<String, String>,
+    /// Seconds after which the command is killed.
+    pub timeout: u64,
+}
+
+/// A health check, as Docker's image configuration has it. Times are in seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    pub command: Vec<String>,
+    pub interval: u64,
+    pub timeout: u64,
+    pub start_period: u64,
+    pub retries: u32,
+}
+
+/// A published or listened port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    pub number: u16,
+    /// Udp instead of tcp.
+    pub udp: bool,
+}
+
+/// The image configuration of a recipe. What is absent comes from the parent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageConfig {
+    pub entrypoint: Option<Vec<String>>,
+    pub cmd: Option<Vec<String>>,
+    pub env: BTreeMap<String, String>,
+    pub user: Option<String>,
+    pub workdir: Option<String>,
+    pub ports: Vec<Port>,
+    pub volumes: Vec<TreePath>,
+    pub stop_signal: Option<String>,
+    pub health: Option<Health>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One test of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Test {
+    pub line: u32,
+    pub what: TestKind,
+}
+
+/// What a test looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TestKind {
+    /// A command in the image, with what it must do.
+    Command {
+        command: Vec<String>,
+        user: Option<String>,
+        env: BTreeMap<String, String>,
+        stdin: String,
+        exit: u8,
+        /// Texts that standard output must contain.
+        stdout: Vec<String>,
+        /// Texts that standard error must contain.
+        stderr: Vec<String>,
+        /// Texts that neither may contain.
+        absent: Vec<String>,
+        timeout: u64,
+    },
+    /// A path in the image, with what it must be.
+    File { path: TreePath, exists: bool, owners: Option<Owners>, mode: Option<u16>, contains: Vec<String> },
+}
+
+/// One image, as its recipe declares it.
+///
+/// The parts take effect in this order: users, packages, files, copy, run, remove. Then come the configuration and the tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    pub name: ImageName,
+    /// Why the image exists.
+    pub description: String,
+    pub from: Parent,
+    pub users: Vec<Account>,
+    pub packages: Vec<PackageName>,
+    /// The line of `packages:` (or of the file's first key), for messages.
+    pub packages_line: u32,
+    /// Whether Recommends are followed.
+    pub recommends: bool,
+    pub files: Vec<FileRule>,
+    pub copies: Vec<CopyRule>,
+    pub runs: Vec<RunRule>,
+    pub removes: Vec<RemoveRule>,
+    pub config: ImageConfig,
+    pub tests: Vec<Test>,
+}
