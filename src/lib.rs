@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! failure    what went wrong, for whom, with which exit code       imports nothing
+//! screen     how a person is spoken to, whoever prints             imports nothing
 //! model      WHAT THINGS ARE      digest name tree recipe project lock   pure
 //! debian     WHAT DEBIAN SAYS     control version index package resolve  pure
 //! plan       WHAT WILL BE DONE    the steps and their keys, advice       pure
@@ -15,6 +16,7 @@
 //! ```
 
 pub mod failure;
+pub mod screen;
 
 pub mod model;
 
@@ -22,3 +24,7 @@ pub mod debian;
 pub mod edge;
 pub mod image;
 pub mod plan;
+
+pub mod verbs;
+
+pub mod ui;
