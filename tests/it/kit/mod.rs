@@ -1,1 +1,8 @@
 //! What the tests build their worlds from: packages, archives, servers, projects and accidents made by hand.
+
+pub mod badhttp;
+pub mod killat;
+pub mod mkdeb;
+pub mod rawtar;
+pub mod user;
+pub mod victim;
