@@ -5,6 +5,9 @@ use std::io::Write as _;
 
 use super::rawtar::{self, Entry};
 
+/// The architecture of the packages that hold programs: that of this machine.
+pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+
 /// How a member of the package is compressed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -59,7 +62,7 @@ impl Deb {
         let fields = [
             ("Package", name),
             ("Version", version),
-            ("Architecture", "amd64"),
+            ("Architecture", ARCHITECTURE),
             ("Maintainer", "Nobody <nobody@invalid>"),
             ("Priority", "optional"),
             ("Section", "misc"),
@@ -150,6 +153,11 @@ impl Deb {
 
     pub fn architecture(&self) -> &str {
         self.value("Architecture")
+    }
+
+    pub fn source(&self) -> &str {
+        let source = self.value("Source").split(' ').next().unwrap_or_default();
+        if source.is_empty() { self.name() } else { source }
     }
 
     /// Returns the name of the file in the pool: the epoch is no part of it.
@@ -342,7 +350,7 @@ mod tests {
                 .directory("/var/lib/foo")
                 .script("postinst", "#!/bin/sh\ntrue\n")
                 .compression(compression);
-            assert_eq!(deb.file_name(), "libfoo_2-3_amd64.deb");
+            assert_eq!(deb.file_name(), format!("libfoo_2-3_{ARCHITECTURE}.deb"));
             let listing = String::from_utf8(dpkg_deb("--contents", &deb.bytes()).stdout).unwrap();
             let names: Vec<&str> = listing.lines().map(|line| &line[line.find("./").unwrap()..]).collect();
             let expected =

@@ -1,8 +1,10 @@
 //! What the tests build their worlds from: packages, archives, servers, projects and accidents made by hand.
 
 pub mod badhttp;
+pub mod fakerepo;
 pub mod killat;
 pub mod mkdeb;
+pub mod openpgp;
 pub mod rawtar;
 pub mod user;
 pub mod victim;
