@@ -1,1 +1,3 @@
 //! What Debian says.
+
+pub mod package;
