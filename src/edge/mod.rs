@@ -1,1 +1,3 @@
 //! The doors: each file touches one part of the world outside.
+
+pub mod store;
