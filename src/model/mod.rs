@@ -1,7 +1,11 @@
 //! What things are: values that were checked when they were made.
 
+pub mod catalog;
 pub mod digest;
 pub mod lock;
 pub mod name;
+pub mod problem;
+pub mod project;
 pub mod recipe;
 pub mod tree;
+pub mod yaml;

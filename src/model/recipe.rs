@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::name::{AccountName, ImageName, PackageName};
 use super::tree::TreePath;
 
+pub(super) mod parse;
+mod raw;
+
 /// Where an image starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parent {
@@ -172,9 +175,11 @@ pub struct Recipe {
     /// Why the image exists.
     pub description: String,
     pub from: Parent,
+    /// The line of `from:`, for messages.
+    pub from_line: u32,
     pub users: Vec<Account>,
     pub packages: Vec<PackageName>,
-    /// The line of `packages:` (or of the file's first key), for messages.
+    /// The line where the list of packages begins (or of the file's first key), for messages.
     pub packages_line: u32,
     /// Whether Recommends are followed.
     pub recommends: bool,
@@ -183,5 +188,7 @@ pub struct Recipe {
     pub runs: Vec<RunRule>,
     pub removes: Vec<RemoveRule>,
     pub config: ImageConfig,
+    /// The line of the first key of `config:` (or of the file's first key), for messages.
+    pub config_line: u32,
     pub tests: Vec<Test>,
 }
