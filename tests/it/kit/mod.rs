@@ -5,6 +5,8 @@ pub mod fakerepo;
 pub mod killat;
 pub mod mkdeb;
 pub mod openpgp;
+pub mod project;
 pub mod rawtar;
 pub mod user;
 pub mod victim;
+pub mod world;
