@@ -1,3 +1,8 @@
 //! What Debian says.
 
+pub mod control;
+pub mod index;
 pub mod package;
+pub mod relation;
+pub mod release;
+pub mod version;

@@ -183,10 +183,7 @@ impl Lock {
             if !known.insert((&package.name, &package.architecture)) {
                 return Err(LockError::Twice { what: "the package", name: format!("{}:{}", package.name, package.architecture) });
             }
-            let plain = !package.file.starts_with('/')
-                && package.file.split('/').all(|part| !matches!(part, "" | "." | ".."))
-                && package.file.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'?' | b'#'));
-            if !plain {
+            if !is_plain_path(&package.file) {
                 return Err(LockError::Path { package: package.name.clone(), file: super::tree::escape(package.file.as_bytes()) });
             }
         }
@@ -297,6 +294,13 @@ impl Lock {
         }
         text
     }
+}
+
+/// Returns whether a path stays below an archive's address and means the same in a URL as on a disk.
+#[must_use]
+pub fn is_plain_path(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'?' | b'#'))
 }
 
 /// Writes `key = "value"`; values are quoted as TOML basic strings.

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod kit;
+mod resolve;
 
 use std::collections::BTreeSet;
 use std::path::Path;
