@@ -189,12 +189,11 @@ fn source(
     let Some(value) = paragraph.get("Source") else { return Ok((name.clone(), None)) };
     let bad = || paragraph.bad_value("Source");
     let (source, rest) = value.split_once(' ').unwrap_or((value, ""));
-    let source_version = match rest {
-        "" => None,
-        _ => {
-            let inside = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).ok_or_else(bad)?;
-            Some(inside.parse::<Version>().map_err(|_| bad())?).filter(|inside| inside.as_str() != version.as_str())
-        }
+    let source_version = if rest.is_empty() {
+        None
+    } else {
+        let inside = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).ok_or_else(bad)?;
+        Some(inside.parse::<Version>().map_err(|_| bad())?).filter(|inside| inside.as_str() != version.as_str())
     };
     Ok((source.parse().map_err(|_| bad())?, source_version))
 }

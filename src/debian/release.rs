@@ -38,7 +38,7 @@ const END: &str = "-----END PGP SIGNATURE-----";
 /// The signature is not checked here. Nothing may stand around the block: readers that disagree on where the signed text
 /// begins can be made to check one text and use another.
 pub fn signed_text(raw: &[u8]) -> Result<String, FramingError> {
-    let line_at = |at: usize| 1 + raw[..at].iter().filter(|byte| **byte == b'\n').count();
+    let line_at = |at: usize| raw[..at].split(|byte| *byte == b'\n').count();
     let forbidden = |at: usize, what| FramingError::Forbidden { line: line_at(at), what };
     let text = str::from_utf8(raw).map_err(|error| forbidden(error.valid_up_to(), "bytes that are not UTF-8"))?;
     let odd = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
