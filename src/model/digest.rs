@@ -155,6 +155,10 @@ digest_type!(
     DownloadDigest, ""
 );
 digest_type!(
+    /// The key of a stored segment of a layer: the digest of everything that its bytes depend on.
+    SegmentKey, ""
+);
+digest_type!(
     /// The digest of a tree's text form.
     TreeDigest, ""
 );
