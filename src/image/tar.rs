@@ -411,6 +411,10 @@ mod tests {
         assert_eq!(DiffId::of(&bytes).hex(), "7fc5d40e4dd6e9af97f27415054bb4e689c5d06d423de1e9a36e03ce8e3cd82c");
     }
 
+    fn hex_digit(nibble: u8) -> Option<char> {
+        char::from_digit(nibble.into(), 16)
+    }
+
     /// Returns what a reader found, one line per entry.
     fn seen_by_the_tar_crate(bytes: &[u8]) -> Vec<String> {
         let mut archive = ::tar::Archive::new(bytes);
@@ -418,7 +422,7 @@ mod tests {
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();
             let name = entry.path_bytes().into_owned();
-            let link = entry.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
+            let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
             let header = entry.header().clone();
             let mut numbers =
                 [header.uid().unwrap(), header.gid().unwrap(), header.mtime().unwrap()].map(|number| number.to_string());
@@ -436,7 +440,8 @@ mod tests {
             let mut content = Vec::new();
             entry.read_to_end(&mut content).unwrap();
             let kind = char::from(header.as_bytes()[156]);
-            let text = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let text =
+                |bytes: &[u8]| bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(hex_digit).collect::<String>();
             let mode = header.mode().unwrap();
             let content = FileDigest::of(&content);
             let name = name.strip_suffix(b"/").unwrap_or(&name);
