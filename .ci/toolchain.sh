@@ -1,11 +1,11 @@
 # What `./parvis` and `./test` need from the machine, and how to get it on Debian. Read with `.`; `here` is the project's folder.
 
-# Builds parvis: the compiler (Debian's newest, which both supported releases have), a linker, the C of three crates.
-build_packages="cargo-web rustc-web gcc libc6-dev ca-certificates"
+# Builds parvis: the compiler (the newest of Debian, which both supported releases have), and C for three crates.
+build_packages="cargo-web rustc-web rustfmt-web gcc libc6-dev ca-certificates"
 # parvis itself: checking archive signatures, and owners of files when it runs as an ordinary user.
 run_packages="gpgv uidmap"
 # What the tests judge parvis by, or make accidents with.
-test_packages="rustfmt-web git gpg gpg-agent gpgconf strace xz-utils zstd passwd util-linux"
+test_packages="git gpg gpg-agent gpgconf strace xz-utils zstd passwd util-linux"
 
 say() {
     printf 'parvis: %s\n' "$*" >&2
