@@ -1,6 +1,7 @@
 //! What Debian says.
 
 pub mod control;
+pub mod database;
 pub mod index;
 pub mod package;
 pub mod relation;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Bound;
 
+use super::control::{ControlError, Paragraph};
 use crate::model::lock::LockedPackage;
 use crate::model::tree::{TreePath, escape};
 
@@ -54,6 +55,8 @@ pub enum PackageError {
     Mismatch { field: &'static str, found: String, expected: String },
     #[error("its control file `{file}` {reason}")]
     Control { file: String, reason: String },
+    #[error("its control file is malformed")]
+    Paragraph(#[from] ControlError),
     #[error("its files cannot be taken in")]
     Visitor(#[source] io::Error),
 }
@@ -113,13 +116,10 @@ pub struct ControlFiles {
 }
 
 impl ControlFiles {
-    /// Returns the value of a field of `control`, without the lines that continue it.
+    /// Returns the value of a field of `control`.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.control.lines().find_map(|line| {
-            let (field, value) = line.split_once(':')?;
-            field.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
+        Paragraph::only(self.control.as_bytes()).ok()?.get(name)
     }
 
     /// Returns whether the package may be installed for several architectures at once.
@@ -672,6 +672,7 @@ fn read_control<R: Read>(container: &mut Container<R>, limits: &Limits) -> Resul
     })?;
     let refuse = |file: &str, reason: &str| PackageError::Control { file: file.into(), reason: reason.into() };
     let control = members.remove("control").ok_or_else(|| refuse("control", "is missing"))?;
+    Paragraph::only(&control.bytes)?;
     let control = String::from_utf8(control.bytes).map_err(|_| refuse("control", "is not UTF-8"))?;
     let text = |file: &str| {
         let bytes = members.get(file).map_or(b"".as_slice(), |member| &member.bytes);
@@ -711,12 +712,28 @@ fn parse_triggers(text: &str) -> Result<Vec<TriggerLine>, String> {
             _ => return Err(has_line(line)),
         };
         let (Some(name), None) = (words.next(), words.next()) else { return Err(has_line(line)) };
-        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_trigger_name(name) {
             return Err(has_line(line));
         }
         triggers.push(TriggerLine { interest, awaits, name: name.into() });
     }
     Ok(triggers)
+}
+
+/// Whether a trigger can have this name: a path, or what dpkg writes as a file's name below `triggers/`.
+fn is_trigger_name(name: &str) -> bool {
+    match name.strip_prefix('/') {
+        Some(path) => {
+            name.bytes().all(|byte| byte.is_ascii_graphic())
+                && path.split('/').all(|component| !matches!(component, "" | "." | ".."))
+        }
+        None => {
+            name.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.'))
+                // These are files of dpkg's own.
+                && !matches!(name, "File" | "Lock" | "Unincorp")
+        }
+    }
 }
 
 /// What stands at a path of the package that is being read.
@@ -1173,16 +1190,21 @@ mod tests {
 
     #[test]
     fn a_control_archive_holds_files_with_plain_names_only() {
-        let cases: [(&[Item], &str); 7] = [
+        let cases: [(&[Item], &str); 9] = [
             (&[("./x", b'0', "", b"")], "its control file `control` is missing"),
             (&[("./../x", b'0', "", b"")], "which is not a name that a control file can have"),
             (&[("./list", b'0', "", b"")], "which is not a name that a control file can have"),
             (&[("./postinst", b'2', "/bin/sh", b"")], "which is neither a file nor"),
             (&[("./control", b'0', "", b""), ("./control", b'0', "", b"")], "which comes twice"),
-            (&[("./control", b'0', "", b"\xff")], "its control file `control` is not UTF-8"),
+            (&[("./control", b'0', "", b"\xff")], "its control file is malformed: paragraph 1, line 1: it is not UTF-8"),
+            (&[("./control", b'0', "", b"Package: a\nPackage: b\n")], "the field `Package` stands twice in the paragraph"),
             (
                 &[("./control", b'0', "", CONTROL), ("./triggers", b'0', "", b"interest a b\n")],
                 "has the line `interest\\x20a\\x20b`",
+            ),
+            (
+                &[("./control", b'0', "", CONTROL), ("./triggers", b'0', "", b"interest ../x\n")],
+                "has the line `interest\\x20../x`",
             ),
         ];
         for (items, expected) in cases {
