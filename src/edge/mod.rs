@@ -1,3 +1,4 @@
 //! The doors: each file touches one part of the world outside.
 
+pub mod project;
 pub mod store;
