@@ -1,7 +1,9 @@
 //! What the bytes are.
 
+pub mod canonical;
 pub mod gate;
 pub mod layer;
 pub mod member;
+pub mod oci;
 pub mod segment;
 pub mod tar;
