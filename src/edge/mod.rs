@@ -1,4 +1,5 @@
 //! The doors: each file touches one part of the world outside.
 
+pub mod fetch;
 pub mod project;
 pub mod store;

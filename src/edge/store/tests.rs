@@ -1,3 +1,5 @@
+//! Rules of the store, each with a store of its own.
+
 use std::io::Read as _;
 use std::time::Duration;
 

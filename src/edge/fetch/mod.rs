@@ -1,0 +1,447 @@
+//! Fetching: files from several places at once, into a folder where each stands under its digest.
+
+mod http;
+mod part;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::digest::DownloadDigest;
+use crate::screen::{Screen, Task, Unit};
+
+use http::Client;
+use part::{Memory, Part, Sink};
+
+/// How many downloads are under way at once, and how many of them from one host.
+const PARALLEL: usize = 8;
+const PER_HOST: usize = 6;
+
+/// How often one place is tried while nothing new arrives.
+const TRIES: u32 = 3;
+
+/// An attempt that brought this many new bytes is no failure: the next one goes on from there.
+const PROGRESS: u64 = 64 << 10;
+
+/// Something to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// What people call it: a package, an index.
+    pub name: String,
+    /// Where it is to be had, tried in this order: `http`, `https` and `file` URLs.
+    pub urls: Vec<String>,
+    /// What it must be. Without a digest whatever comes is kept, under the digest that it has.
+    pub digest: Option<DownloadDigest>,
+    /// How long it must be.
+    pub size: Option<u64>,
+    /// More bytes than this are refused where the size is not known.
+    pub limit: u64,
+}
+
+/// Something that was fetched, or was there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    pub digest: DownloadDigest,
+    pub size: u64,
+    /// Whether it came just now.
+    pub new: bool,
+}
+
+/// Proxies, as the `http_proxy` family of variables has them.
+#[derive(Clone, Default)]
+pub struct Proxies {
+    /// For `http` URLs.
+    pub http: Option<String>,
+    /// For `https` URLs.
+    pub https: Option<String>,
+    /// For what has none of its own.
+    pub all: Option<String>,
+    /// Hosts and networks that are reached directly, separated by commas.
+    pub except: Option<String>,
+}
+
+/// How to fetch.
+#[derive(Clone)]
+pub struct FetchOptions {
+    /// Refuses to use the network.
+    pub offline: bool,
+    pub proxies: Proxies,
+    /// Certificate authorities in PEM, beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A connection that brings nothing, or less than `slowest` bytes per second, for this long is given up.
+    pub stall: Duration,
+    pub slowest: u64,
+    /// The pause after a first failure; it doubles.
+    pub pause: Duration,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        Self {
+            offline: false,
+            proxies: Proxies::default(),
+            ca_file: None,
+            stall: Duration::from_secs(30),
+            // Eight connections share a modem of 56 kbit/s at seven times this.
+            slowest: 128,
+            pause: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Something that could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("cannot fetch `{name}` from `{place}`{earlier}")]
+    Place {
+        name: String,
+        place: String,
+        earlier: String,
+        #[source]
+        cause: Box<Cause>,
+    },
+    #[error("`{name}` is to be had nowhere: no mirror is known for it")]
+    Nowhere { name: String },
+    #[error("{count} files are not in the store, and the network is not to be used: {names}")]
+    Offline { count: usize, names: String },
+    #[error("the file system of `{folder}` is full: {needed} MiB needed, {free} MiB free")]
+    Full { folder: PathBuf, needed: u64, free: u64 },
+    #[error("the file system of `{folder}` cannot hold another file: it has no inodes left")]
+    NoInodes { folder: PathBuf },
+    #[error("cannot {action} `{path}`")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the certificate file `{path}` {what}")]
+    Authorities { path: PathBuf, what: String },
+    #[error("the proxy `{proxy}` is not a proxy's address")]
+    Proxy { proxy: String },
+    #[error("the network cannot be used: {what}")]
+    Network { what: String },
+}
+
+/// Why one place did not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error("the server says {code} {reason}")]
+    Status { code: u16, reason: &'static str, retry_after: Option<Duration> },
+    #[error("it is not a URL that parvis fetches: {0}")]
+    Url(&'static str),
+    #[error("the host is not known: {0}")]
+    Resolve(String),
+    #[error("no connection: {0}")]
+    Connect(String),
+    #[error("the server cannot prove who it is: {0}")]
+    Tls(String),
+    #[error("the proxy wants a user and password")]
+    ProxyRefused,
+    #[error("nothing came for {0} seconds")]
+    Stalled(u64),
+    #[error("less than {slowest} bytes per second came for {seconds} seconds")]
+    Slow { slowest: u64, seconds: u64 },
+    #[error("the connection was closed after {received} bytes: {why}")]
+    Closed { received: u64, why: String },
+    #[error("{expected} bytes were promised, and the server has {found}")]
+    Size { expected: u64, found: String },
+    #[error("its digest is {found}, and {expected} was promised")]
+    Digest { expected: DownloadDigest, found: DownloadDigest },
+    #[error("it is larger than {0} bytes")]
+    TooLarge(u64),
+    #[error("redirected from https to http")]
+    Downgrade,
+    #[error("redirected more than {0} times")]
+    RedirectLoop(usize),
+    #[error("the server's answer makes no sense: {0}")]
+    Nonsense(String),
+    /// What was there could not be continued; the next attempt starts anew.
+    #[error("the server cannot go on where it stopped")]
+    Anew,
+    #[error("the file cannot be read")]
+    File(#[source] io::Error),
+    /// The disk on this side; no other place would help.
+    #[error("it cannot be written")]
+    Disk(#[source] io::Error),
+}
+
+impl Cause {
+    /// Returns how often a place is tried that fails like this and brings nothing new.
+    const fn tries(&self) -> u32 {
+        match self {
+            Self::Connect(_)
+            | Self::Resolve(_)
+            | Self::Closed { .. }
+            | Self::Anew
+            | Self::Status { code: 408 | 429 | 500..=599, .. } => TRIES,
+            _ => 1,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Status { code: 404 | 410, .. } | Self::Size { .. } | Self::Digest { .. } => {
+                "the mirror may be in mid-sync or have moved on: try again later, name another with `--mirror`, or run `parvis lock --update`"
+            }
+            Self::Status { code: 401 | 403, .. } => "put user and password into the mirror's URL: `https://user:password@host/…`",
+            Self::Resolve(_) | Self::Connect(_) | Self::Stalled(_) | Self::Slow { .. } | Self::Closed { .. } => {
+                "check the network and the proxy settings, or name another mirror with `--mirror`; a second run goes on from here"
+            }
+            Self::Status { code: 407, .. } | Self::ProxyRefused => {
+                "put user and password into the proxy's URL: `http://user:password@proxy:port`"
+            }
+            Self::Tls(text) if text.contains("xpired") || text.contains("NotValidYet") => {
+                "check this machine's clock; if it is right, the server's certificate has to be renewed"
+            }
+            Self::Tls(text) if text.contains("UnknownIssuer") => {
+                "install the package `ca-certificates`, or name the authority's certificate with `--ca-file`"
+            }
+            Self::Tls(_) => "the address may lead to another server: check the mirror's URL and the proxy",
+            Self::Status { .. } | Self::RedirectLoop(_) | Self::Downgrade | Self::Nonsense(_) => "name another mirror with `--mirror`",
+            _ => return None,
+        }
+        .into())
+    }
+}
+
+impl FetchError {
+    /// Returns the next step, where one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Place { cause, .. } => return cause.hint(),
+            Self::Nowhere { .. } => "name one with `--mirror`, with `PARVIS_MIRROR`, or in `parvis.yaml`".into(),
+            Self::Offline { .. } => "run it once without `--offline`".into(),
+            Self::Full { .. } | Self::NoInodes { .. } => {
+                "free some space with `parvis store prune`, or choose another folder with `--store`; a second run goes on from here".into()
+            }
+            Self::Authorities { .. } => "it must hold certificates in PEM: `-----BEGIN CERTIFICATE-----`".into(),
+            Self::Proxy { .. } => "it should look like `http://proxy.example:3128`".into(),
+            Self::Network { .. } | Self::Io { .. } => return None,
+        })
+    }
+
+    /// Returns whether the server was reached and has no such file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        let Self::Place { cause, .. } = self else { return false };
+        match &**cause {
+            Cause::Status { code, .. } => matches!(code, 404 | 410),
+            Cause::File(source) => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| part::explain(action, path, 0, source)
+    }
+}
+
+/// Fetches over the network and from mirrors on disk. Nothing is started before the first fetch that needs it.
+pub struct Fetcher {
+    options: FetchOptions,
+    network: OnceCell<(tokio::runtime::Runtime, Client)>,
+}
+
+impl Fetcher {
+    /// Makes a fetcher.
+    #[must_use]
+    pub fn new(options: FetchOptions) -> Self {
+        Self { options, network: OnceCell::new() }
+    }
+
+    /// Fetches what is not yet in the folder, the largest first; returns what each download became, in their order.
+    ///
+    /// A download arrives as `NAME.part` (one process at a time writes it, the next goes on where it stopped), is hashed on
+    /// the way, and gets the 64 digits of its digest as name only when size and digest are as promised. What is there with
+    /// the promised size is taken for what its name says; who reads it checks it.
+    ///
+    /// # Errors
+    /// The first download that no place has; the others are given up, and what came of them stays for the next run.
+    pub fn fetch(&self, downloads: &[Download], into: &Path, screen: &dyn Screen) -> Result<Vec<Fetched>, FetchError> {
+        let mut results: Vec<Option<Fetched>> = downloads.iter().map(|download| part::present(download, into)).collect();
+        let mut missing: Vec<usize> = (0..downloads.len()).filter(|index| results[*index].is_none()).collect();
+        if !missing.is_empty() {
+            self.allowed(missing.iter().map(|index| &downloads[*index]))?;
+            let bytes = missing.iter().map(|index| downloads[*index].size.unwrap_or(0)).sum();
+            part::require_room(into, bytes)?;
+            missing.sort_by_key(|index| downloads[*index].size);
+            let title = format!("fetching {} files", missing.len());
+            let task = screen.work(&title, (bytes > 0).then_some(bytes), Unit::Bytes);
+            let (runtime, client) = self.network()?;
+            let crew = Crew {
+                options: &self.options,
+                client,
+                downloads,
+                into,
+                task: &*task,
+                waiting: RefCell::new(missing),
+                busy: RefCell::default(),
+                freed: tokio::sync::Notify::new(),
+                done: RefCell::default(),
+            };
+            runtime.block_on(async {
+                const { assert!(PARALLEL == 8) };
+                let work = || crew.work();
+                tokio::try_join!(work(), work(), work(), work(), work(), work(), work(), work())
+            })?;
+            for (index, fetched) in crew.done.into_inner() {
+                results[index] = Some(fetched);
+            }
+        }
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// Fetches a small document into memory.
+    ///
+    /// # Errors
+    /// Refuses one of more than `limit` bytes.
+    pub fn fetch_bytes(&self, name: &str, urls: &[String], limit: u64) -> Result<Vec<u8>, FetchError> {
+        let download = Download { name: name.into(), urls: urls.to_vec(), digest: None, size: None, limit };
+        self.allowed(std::iter::once(&download))?;
+        let (runtime, client) = self.network()?;
+        let mut memory = Memory::default();
+        runtime.block_on(obtain(&self.options, client, &download, &mut memory, &|_| ()))?;
+        Ok(memory.bytes)
+    }
+
+    /// Refuses what needs the network where it is not to be used.
+    fn allowed<'a>(&self, missing: impl Iterator<Item = &'a Download>) -> Result<(), FetchError> {
+        let far: Vec<&str> = missing
+            .filter(|download| self.options.offline && !download.urls.iter().any(|url| url.starts_with("file:")))
+            .map(|download| download.name.as_str())
+            .collect();
+        if far.is_empty() {
+            return Ok(());
+        }
+        let mut names = far.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        if far.len() > 5 {
+            names.push_str(", …");
+        }
+        Err(FetchError::Offline { count: far.len(), names })
+    }
+
+    fn network(&self) -> Result<&(tokio::runtime::Runtime, Client), FetchError> {
+        if let Some(network) = self.network.get() {
+            return Ok(network);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| FetchError::Network { what: error.to_string() })?;
+        let client = Client::new(&self.options)?;
+        Ok(self.network.get_or_init(|| (runtime, client)))
+    }
+}
+
+/// What the workers share. All of them run on one thread.
+struct Crew<'a> {
+    options: &'a FetchOptions,
+    client: &'a Client,
+    downloads: &'a [Download],
+    into: &'a Path,
+    task: &'a dyn Task,
+    /// The largest last.
+    waiting: RefCell<Vec<usize>>,
+    busy: RefCell<BTreeMap<String, usize>>,
+    freed: tokio::sync::Notify,
+    done: RefCell<Vec<(usize, Fetched)>>,
+}
+
+impl Crew<'_> {
+    async fn work(&self) -> Result<(), FetchError> {
+        while !self.waiting.borrow().is_empty() {
+            let Some((index, host)) = self.take() else {
+                self.freed.notified().await;
+                continue;
+            };
+            let fetched = self.fetch(&self.downloads[index]).await?;
+            self.done.borrow_mut().push((index, fetched));
+            self.busy.borrow_mut().entry(host).and_modify(|count| *count -= 1);
+            self.freed.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Takes the largest download whose host is not too busy.
+    fn take(&self) -> Option<(usize, String)> {
+        let (mut waiting, mut busy) = (self.waiting.borrow_mut(), self.busy.borrow_mut());
+        let place =
+            waiting.iter().rposition(|index| busy.get(&host(&self.downloads[*index])).is_none_or(|count| *count < PER_HOST))?;
+        let index = waiting.remove(place);
+        let host = host(&self.downloads[index]);
+        *busy.entry(host.clone()).or_default() += 1;
+        Some((index, host))
+    }
+
+    async fn fetch(&self, download: &Download) -> Result<Fetched, FetchError> {
+        self.task.detail(&download.name);
+        let counted = Cell::new(0);
+        let advance = |height: u64| {
+            if let Some(new) = height.checked_sub(counted.get()) {
+                self.task.advance(new);
+                counted.set(height);
+            }
+        };
+        let Some(mut part) = Part::open(download, self.into).await? else {
+            // Another process has just finished it.
+            advance(download.size.unwrap_or(0));
+            return part::present(download, self.into).ok_or_else(|| FetchError::Nowhere { name: download.name.clone() });
+        };
+        obtain(self.options, self.client, download, &mut part, &advance).await?;
+        part.finish(self.into)
+    }
+}
+
+fn host(download: &Download) -> String {
+    download.urls.first().map(|url| http::host(url)).unwrap_or_default()
+}
+
+/// Fills a sink from the first place that can.
+async fn obtain(
+    options: &FetchOptions,
+    client: &Client,
+    download: &Download,
+    sink: &mut dyn Sink,
+    advance: &dyn Fn(u64),
+) -> Result<(), FetchError> {
+    let mut failures: Vec<(String, Cause)> = Vec::new();
+    let near = |url: &&String| !options.offline || url.starts_with("file:");
+    for url in download.urls.iter().filter(near) {
+        let mut tries = 0;
+        let cause = loop {
+            let before = sink.highest();
+            let cause = match client.attempt(options, url, download, sink, advance).await {
+                Ok(()) => return Ok(()),
+                Err(Cause::Disk(source)) => {
+                    return Err(part::explain("write", &sink.place(), download.size.unwrap_or(0), source));
+                }
+                Err(cause) => cause,
+            };
+            // The highest byte seen can only grow to the limit: a server that starts anew each time makes no progress.
+            let cut = matches!(cause, Cause::Closed { .. } | Cause::Stalled(_) | Cause::Slow { .. });
+            if cut && sink.highest() >= before + PROGRESS {
+                tries = 0;
+                continue;
+            }
+            tries += 1;
+            if tries >= cause.tries() {
+                break cause;
+            }
+            if !matches!(cause, Cause::Anew) {
+                tokio::time::sleep(pause(options, &cause, tries)).await;
+            }
+        };
+        failures.push((http::shown(url), cause));
+    }
+    let Some((place, cause)) = failures.pop() else { return Err(FetchError::Nowhere { name: download.name.clone() }) };
+    let earlier: Vec<String> = failures.iter().map(|(place, cause)| format!(", nor from `{place}` ({cause})")).collect();
+    Err(FetchError::Place { name: download.name.clone(), place, earlier: earlier.concat(), cause: Box::new(cause) })
+}
+
+/// Returns how long to wait before the next attempt: as long as the server asks, within bounds, or longer each time.
+fn pause(options: &FetchOptions, cause: &Cause, tries: u32) -> Duration {
+    let own = options.pause.saturating_mul(1 << tries.saturating_sub(1).min(6));
+    match cause {
+        Cause::Status { retry_after: Some(asked), .. } => (*asked).min(options.stall).max(own),
+        _ => own,
+    }
+}
