@@ -533,8 +533,8 @@ mod tests {
         Pre-Depends: dpkg\nSection: libs\nPriority: optional\nMulti-Arch: same\nHomepage: https://example.org/\n\
         Description: greets\n Says\n .\n hello.\n";
 
-    const INSTALLED: &str = "Package: libhello1\nProtected: yes\nStatus: install ok installed\nPriority: optional\nSection: libs\n\
-        Installed-Size: 20\nMaintainer: A <a@example.org>\nArchitecture: amd64\nMulti-Arch: same\nVersion: 2:1.0-1\n\
+    const INSTALLED: &str = "Package: libhello1\nProtected: yes\nStatus: install ok installed\nPriority: optional\n\
+        Section: libs\nInstalled-Size: 20\nMaintainer: A <a@example.org>\nArchitecture: amd64\nMulti-Arch: same\nVersion: 2:1.0-1\n\
         Depends: libc6 (>= 2.38), awk | mawk (<< 2), perl:any\nPre-Depends: dpkg\n\
         Conffiles:\n /etc/gone newconffile remove-on-upgrade\n /etc/hello 0123\n\
         Description: greets\n Says\n .\n hello.\nTag: x::y\nHomepage: https://example.org/\n";

@@ -1,5 +1,6 @@
 //! What Debian says.
 
+pub mod compose;
 pub mod control;
 pub mod database;
 pub mod index;
