@@ -1,5 +1,6 @@
 //! What the bytes are.
 
+pub mod archive;
 pub mod canonical;
 pub mod gate;
 pub mod layer;
@@ -7,3 +8,4 @@ pub mod member;
 pub mod oci;
 pub mod segment;
 pub mod tar;
+pub mod untar;
