@@ -62,9 +62,13 @@ install() {
         root='sudo -n'
     fi
     say "installing, once: $*"
-    # --no-remove: a machine's own older compiler is never taken away.
-    { $root apt-get update -qq && $root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends --no-remove "$@"; } >&2 || {
-        say "hint: the lines above are apt-get's; when they are mended, run this again"
+    # Its errors are on standard error. --no-remove: a machine's own older compiler is never taken away.
+    {
+        $root apt-get update -qq &&
+            $root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 "$@"
+    } > /dev/null || {
+        say "apt-get failed, as the lines above say"
+        say "hint: mend what they name, and run this again"
         return 1
     }
 }
