@@ -3,6 +3,7 @@
 mod architecture;
 mod fetch;
 mod kit;
+mod recipes;
 mod resolve;
 
 use std::collections::BTreeSet;
