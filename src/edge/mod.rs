@@ -1,5 +1,6 @@
 //! The doors: each file touches one part of the world outside.
 
 pub mod fetch;
+pub mod openpgp;
 pub mod project;
 pub mod store;

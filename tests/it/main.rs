@@ -3,6 +3,7 @@
 mod architecture;
 mod fetch;
 mod kit;
+mod openpgp;
 mod recipes;
 mod resolve;
 
