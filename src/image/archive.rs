@@ -589,23 +589,21 @@ mod tests {
             assert_eq!(images.len(), 2, "without {dropped}");
             assert_eq!(images[1].layers.len(), 2);
         }
-        let neither = rewritten(&archive, |name, bytes| (!name.ends_with(".json")).then_some(bytes));
+        let neither = rewritten(&archive, |name, bytes| (!name.contains(".json")).then_some(bytes));
         assert!(matches!(found(&neither), Err(ArchiveError::Foreign(_))));
     }
 
     #[test]
     fn an_archive_that_shows_docker_another_image_is_refused() {
         let (_, archive) = sample();
-        let other = rewritten(&archive, |name, bytes| {
-            let mut list = (name == "manifest.json").then(|| canonical::read(&bytes).unwrap())?;
+        let archive = rewritten(&archive, |name, bytes| {
+            if name != "manifest.json" {
+                return Some(bytes);
+            }
+            let mut list = canonical::read(&bytes).unwrap();
             list.as_array_mut().unwrap().remove(0);
             Some(canonical::to_bytes(&list).unwrap())
         });
-        // The closure above drops every other file; take those from the first archive.
-        let list =
-            TarFiles::new(&other[..]).unwrap().open("manifest.json").unwrap().unwrap().1.bytes().collect::<Result<Vec<u8>, _>>();
-        let list = list.unwrap();
-        let archive = rewritten(&archive, |name, bytes| Some(if name == "manifest.json" { list.clone() } else { bytes }));
         assert!(matches!(found(&archive), Err(ArchiveError::TwoContents)));
     }
 
