@@ -1,1 +1,3 @@
 //! What will be done.
+
+pub mod lint;

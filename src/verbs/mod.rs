@@ -1,5 +1,8 @@
 //! The subcommands: one file each, its options beside its function.
 
+pub mod check;
+pub mod schema;
+
 use std::path::PathBuf;
 
 use serde_json::Value;

@@ -35,6 +35,13 @@ fn the_projects_own_recipes_are_read_in_building_order() {
 }
 
 #[test]
+fn the_projects_own_recipes_need_no_advice() {
+    let project = folder().project().unwrap();
+    let catalog = folder().catalog(&project.variables(None).unwrap()).unwrap();
+    assert_eq!(parvis::plan::lint::lint(&project, "parvis.yaml", &catalog), []);
+}
+
+#[test]
 fn every_source_that_a_recipe_names_is_there() {
     let project = folder().project().unwrap();
     let catalog = folder().catalog(&project.variables(None).unwrap()).unwrap();

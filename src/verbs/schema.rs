@@ -1,0 +1,31 @@
+//! `parvis schema`: the JSON Schemas of the files that people write.
+
+use super::{Answer, Context};
+use crate::model::project::Project;
+use crate::model::recipe::Recipe;
+
+/// Print the JSON Schema of a file that you write, for your editor.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Which file: `project` is parvis.yaml, `recipe` is a file of recipes/.
+    pub file: File,
+}
+
+/// A kind of file that people write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum File {
+    /// The file parvis.yaml.
+    Project,
+    /// A file of the folder recipes/.
+    Recipe,
+}
+
+/// Prints the schema, as JSON in every case.
+pub fn run(options: &Options, context: &Context<'_>) -> Answer {
+    let schema = match options.file {
+        File::Project => Project::schema(),
+        File::Recipe => Recipe::schema(),
+    };
+    context.screen.document(&schema);
+    Ok(())
+}
