@@ -3,4 +3,5 @@
 pub mod fetch;
 pub mod openpgp;
 pub mod project;
+pub mod sources;
 pub mod store;
