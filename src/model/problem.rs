@@ -51,8 +51,9 @@ impl Source {
     }
 }
 
-/// Counts the characters of the scalar or key that begins here.
+/// Counts the characters of the scalar or key that begins here, sixty at most.
 fn token_length(rest: &mut dyn Iterator<Item = char>) -> usize {
+    let mut rest = rest.take(60);
     match rest.next() {
         None => 1,
         Some(quote @ ('"' | '\'')) => 2 + rest.take_while(|character| *character != quote).count(),

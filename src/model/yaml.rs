@@ -151,8 +151,8 @@ pub fn parse<T: DeserializeOwned>(source: &Source) -> Result<T, Problem> {
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_events: 200_000,
-            max_nodes: 100_000,
+            max_events: 50_000,
+            max_nodes: 20_000,
             max_aliases: 100,
             max_anchors: 100,
             max_depth: 32,
@@ -240,8 +240,7 @@ fn explain(source: &Source, error: &Error) -> Problem {
         | Error::AliasReplayCounterOverflow { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => at("the file has too many aliases, levels or values".into())
-            .hint("a recipe has at most 32 levels and 100 aliases; write it out plainly"),
+        | Error::AliasReplayStackDepthExceeded { .. } => too_much(at),
         Error::AliasError { error, locations, .. } => {
             let inner = explain(source, error);
             let (line, column) = place(&locations.reference_location);
@@ -254,6 +253,11 @@ fn explain(source: &Source, error: &Error) -> Problem {
         Error::Eof { .. } => at("the file ends too early".into()),
         other => syntax(source, line, column, other),
     }
+}
+
+fn too_much(at: impl Fn(String) -> Problem) -> Problem {
+    at("the file has too many aliases, levels or values".into())
+        .hint("a file has at most 32 levels, 100 aliases and 20,000 values; write it out plainly")
 }
 
 /// Explains what the parser itself could not read; a tab in the indentation is the usual cause.
@@ -271,6 +275,9 @@ fn syntax(source: &Source, line: u32, column: u32, error: &Error) -> Problem {
     let message = message.split(" at line ").next().unwrap_or(&message);
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let message: String = message.lines().next().unwrap_or(message).trim_end_matches('.').to_owned();
+    if message.contains("recursion limit") {
+        return too_much(|message| source.problem(line, column, message));
+    }
     source.problem(line, column, shown(&message))
 }
 
@@ -445,6 +452,49 @@ mod tests {
         }
     }
 
+    /// Takes any value, so that nothing but the bounds stops a bomb.
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only the errors are looked at")]
+    struct Loose(BTreeMap<String, Nested>);
+
+    #[derive(Debug)]
+    #[expect(dead_code, reason = "only the errors are looked at")]
+    struct Nested(Vec<Self>);
+
+    impl<'de> Deserialize<'de> for Nested {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Any;
+            impl<'de> Visitor<'de> for Any {
+                type Value = Nested;
+
+                fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    formatter.write_str("anything")
+                }
+
+                fn visit_str<E>(self, _: &str) -> Result<Nested, E> {
+                    Ok(Nested(Vec::new()))
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Nested, A::Error> {
+                    let mut values = Vec::new();
+                    while let Some(value) = sequence.next_element()? {
+                        values.push(value);
+                    }
+                    Ok(Nested(values))
+                }
+
+                fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Nested, A::Error> {
+                    let mut values = Vec::new();
+                    while let Some((_, value)) = map.next_entry::<String, _>()? {
+                        values.push(value);
+                    }
+                    Ok(Nested(values))
+                }
+            }
+            deserializer.deserialize_any(Any)
+        }
+    }
+
     #[test]
     fn bombs_are_refused_within_a_second() {
         let mut aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
@@ -452,22 +502,34 @@ mod tests {
             let before = format!("*a{},", level - 1).repeat(9);
             writeln!(aliases, "a{level}: &a{level} [{}]", before.trim_end_matches(',')).unwrap();
         }
-        let quadratic = format!("packages: &a [{}]\nenv: {{}}\nb: [{}]\n", "x,".repeat(40_000), "*a,".repeat(53_000));
+        let values = format!("a: &a [{}]\nb: [{}]\n", "x,".repeat(9_000), "*a,".repeat(73_000));
+        let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(120_000), "*a,".repeat(40_000));
         let deep = "[".repeat(100_000);
-        let nested_list = format!("packages: {deep}");
-        for bomb in [
-            aliases.replace("a9:", "packages:"),
+        let flow = "{a: ".repeat(50_000);
+        let bombs = [
             aliases,
-            quadratic,
-            deep,
-            nested_list,
-            "a: {".repeat(50_000),
-            "- ".repeat(50_000),
-        ] {
+            values,
+            text,
+            deep.clone(),
+            format!("a: {deep}"),
+            format!("a: {flow}"),
+            format!("a:\n  {}", "- ".repeat(50_000)),
+        ];
+        for bomb in bombs {
             let start = Instant::now();
-            let problem = read(&bomb).expect_err("a bomb");
+            let problem = parse::<Loose>(&Source::new("r.yaml", &bomb)).expect_err("a bomb");
             assert!(start.elapsed() < Duration::from_secs(1), "{:?} for {problem}", start.elapsed());
+            assert_eq!(problem.message, "the file has too many aliases, levels or values", "{}...", &bomb[..20]);
             assert!(problem.render().len() < 2000);
+        }
+    }
+
+    #[test]
+    fn what_a_person_writes_is_far_from_the_bounds() {
+        let aliases = format!("a: &a [{}]\nb: [{}]\n", "x,".repeat(90), "*a,".repeat(90));
+        let levels = format!("a: {}{}\n", "[".repeat(30), "]".repeat(30));
+        for fine in [aliases, levels] {
+            assert!(parse::<Loose>(&Source::new("r.yaml", &fine)).is_ok(), "{fine}");
         }
     }
 }
