@@ -92,9 +92,16 @@ pub fn plan_layers<'a>(
     let mut union = parent.clone();
     let mut plans = Vec::new();
     for group in groups.iter().filter(|group| !group.is_empty()) {
+        let last = last_with(group);
         let mut parts = Vec::new();
-        for package in group {
-            let tree = segment_tree(package.tree, removed, finished);
+        for (index, package) in group.iter().enumerate() {
+            let is_removed = |path: &TreePath| {
+                finished.get(path.as_bytes()).is_none()
+                    && !removed.is_empty()
+                    && ancestors(path).any(|above| removed.contains(&above))
+            };
+            let is_replaced = |path: &TreePath| last.get(path).is_some_and(|last| *last > index);
+            let tree = segment_tree(package.tree, |path| is_removed(path) || is_replaced(path));
             for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
                 union.put(path.clone(), entry.clone());
             }
@@ -106,20 +113,27 @@ pub fn plan_layers<'a>(
     plans
 }
 
-/// Returns the tree that a package's segment is made of: without what the recipe removes, with every parent folder stated.
+/// Returns, for every file and link that several packages of a group have, the last of them: the others leave it out, so
+/// that no path stands twice in a layer.
+fn last_with<'a>(group: &[PackageTree<'a>]) -> BTreeMap<&'a TreePath, usize> {
+    let mut last = BTreeMap::new();
+    for (index, package) in group.iter().enumerate().skip_while(|_| group.len() < 2) {
+        last.extend(package.tree.iter().filter(|(_, entry)| !entry.is_directory()).map(|(path, _)| (path, index)));
+    }
+    last
+}
+
+/// Returns the tree that a package's segment is made of: without what is to be left out, with every parent folder stated.
 ///
 /// Engines give a folder that no entry of the layer states whatever mode they like (Docker 20.10: 0600).
-fn segment_tree<'a>(tree: &'a Tree, removed: &BTreeSet<TreePath>, finished: &Tree) -> Cow<'a, Tree> {
-    let is_removed = |path: &TreePath| {
-        finished.get(path.as_bytes()).is_none() && !removed.is_empty() && ancestors(path).any(|above| removed.contains(&above))
-    };
+fn segment_tree(tree: &Tree, left_out: impl Fn(&TreePath) -> bool) -> Cow<'_, Tree> {
     let has_parent =
         |path: &TreePath| path.parent().is_none_or(|parent| parent.is_root() || tree.get(parent.as_bytes()).is_some());
-    if tree.iter().all(|(path, _)| !is_removed(path) && has_parent(path)) {
+    if tree.iter().all(|(path, _)| !left_out(path) && has_parent(path)) {
         return Cow::Borrowed(tree);
     }
     let mut kept = Tree::new();
-    for (path, entry) in tree.iter().filter(|(path, _)| !is_removed(path)) {
+    for (path, entry) in tree.iter().filter(|(path, _)| !left_out(path)) {
         let missing: Vec<TreePath> = ancestors(path).skip(1).filter(|above| kept.get(above.as_bytes()).is_none()).collect();
         for above in missing {
             kept.put(above, Entry::directory(0o755, entry.origin.clone()));
@@ -388,7 +402,7 @@ impl<W: Write> Write for Split<'_, W> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::super::tar::testing::{Memory, path};
@@ -465,7 +479,13 @@ mod tests {
                 for folder in ancestors(change.path()).skip(1) {
                     assert!(stated.contains(&folder), "{}: {folder} is not stated for {}", plan.title, change.path());
                 }
-                stated.insert(change.path().clone());
+                let twice = !stated.insert(change.path().clone());
+                let folder = matches!(&change, Change::Put(_, entry) if entry.is_directory());
+                assert!(
+                    !twice || folder || union.get(change.path().as_bytes()).is_some_and(Entry::is_directory),
+                    "{}",
+                    change.path()
+                );
                 union.apply(change);
             };
             for part in &plan.parts {

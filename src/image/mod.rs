@@ -6,6 +6,7 @@ pub mod gate;
 pub mod layer;
 pub mod member;
 pub mod oci;
+pub mod reader;
 pub mod segment;
 pub mod tar;
 pub mod untar;
