@@ -1,5 +1,6 @@
 //! The doors: each file touches one part of the world outside.
 
+pub mod engine;
 pub mod fetch;
 pub mod openpgp;
 pub mod project;
