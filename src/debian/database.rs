@@ -13,6 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use md5::Digest as _;
+
 use super::control::{ControlError, Paragraph, Paragraphs};
 use super::package::{ControlFiles, TriggerLine};
 use super::relation;
@@ -78,6 +80,27 @@ pub struct InstalledPath {
     pub path: TreePath,
     /// The MD5 of a regular file in hexadecimal, where [`needs_md5`] asks for it.
     pub md5: Option<String>,
+}
+
+/// Computes the MD5 of a file as its bytes pass. It protects nothing; dpkg compares configuration files with it.
+#[derive(Clone, Default)]
+pub struct Md5(md5::Md5);
+
+impl Md5 {
+    /// Takes in more bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns the digest in hexadecimal.
+    #[must_use]
+    pub fn finish(self) -> String {
+        let mut text = String::with_capacity(32);
+        for byte in self.0.finalize() {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
 }
 
 /// Returns whether the database needs the MD5 of a regular file: of configuration files, and of all files where the
@@ -296,6 +319,24 @@ impl Record {
         self.middle.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
+    /// Returns the package's control paragraph, which has neither state nor configuration files.
+    #[must_use]
+    pub fn to_control(&self) -> String {
+        [self.head.as_str(), &self.middle, &self.description, &self.tail].concat()
+    }
+
+    /// Returns whether the package must be in every system.
+    #[must_use]
+    pub fn is_essential(&self) -> bool {
+        self.head.contains("\nEssential: yes\n")
+    }
+
+    /// Returns the path of a file of the package below `var/lib/dpkg/info`, such as `postinst`.
+    #[must_use]
+    pub fn info_path(&self, suffix: &str) -> Option<TreePath> {
+        TreePath::parse(format!("{ADMIN}/info/{}.{suffix}", self.qualified_name()).as_bytes()).ok()
+    }
+
     /// Returns the paragraph, as it stands in `status`, without the empty line after it.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -324,8 +365,9 @@ impl Record {
         out.push_str(&self.tail);
     }
 
-    /// Returns the package's name as the trigger files have it.
-    fn trigger_name(&self) -> String {
+    /// Returns the package's name as files have it: with its architecture where it may be installed for several.
+    #[must_use]
+    pub fn qualified_name(&self) -> String {
         if self.multi_arch_same { format!("{}:{}", self.name, self.architecture) } else { self.name.to_string() }
     }
 }
@@ -445,7 +487,7 @@ impl Database {
     pub fn add(&mut self, record: Record, triggers: &[TriggerLine]) {
         self.forget_triggers(record.name.as_str());
         for line in triggers.iter().filter(|line| line.interest) {
-            let interest = Interest { package: record.trigger_name(), awaits: line.awaits };
+            let interest = Interest { package: record.qualified_name(), awaits: line.awaits };
             if line.name.starts_with('/') {
                 self.file_triggers.push((line.name.clone(), interest));
             } else {
@@ -534,7 +576,8 @@ mod tests {
         Description: greets\n Says\n .\n hello.\n";
 
     const INSTALLED: &str = "Package: libhello1\nProtected: yes\nStatus: install ok installed\nPriority: optional\n\
-        Section: libs\nInstalled-Size: 20\nMaintainer: A <a@example.org>\nArchitecture: amd64\nMulti-Arch: same\nVersion: 2:1.0-1\n\
+        Section: libs\nInstalled-Size: 20\nMaintainer: A <a@example.org>\n\
+        Architecture: amd64\nMulti-Arch: same\nVersion: 2:1.0-1\n\
         Depends: libc6 (>= 2.38), awk | mawk (<< 2), perl:any\nPre-Depends: dpkg\n\
         Conffiles:\n /etc/gone newconffile remove-on-upgrade\n /etc/hello 0123\n\
         Description: greets\n Says\n .\n hello.\nTag: x::y\nHomepage: https://example.org/\n";

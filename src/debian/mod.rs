@@ -1,6 +1,7 @@
 //! What Debian says.
 
 pub mod compose;
+pub mod configure;
 pub mod control;
 pub mod database;
 pub mod index;

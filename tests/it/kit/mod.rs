@@ -3,6 +3,7 @@
 pub mod badhttp;
 pub mod fakerepo;
 pub mod killat;
+pub mod mirror;
 pub mod mkdeb;
 pub mod openpgp;
 pub mod project;
