@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod canonical;
+pub mod diff;
 pub mod gate;
 pub mod layer;
 pub mod member;
