@@ -4,5 +4,6 @@ pub mod engine;
 pub mod fetch;
 pub mod openpgp;
 pub mod project;
+pub mod sandbox;
 pub mod sources;
 pub mod store;

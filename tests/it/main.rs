@@ -8,6 +8,7 @@ mod kit;
 mod openpgp;
 mod recipes;
 mod resolve;
+mod sandbox;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,0 +1,480 @@
+//! The sandbox, on every rung of the ladder: what runs in it, what comes out of it, and what does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use parvis::edge::sandbox::{
+    End, Feature, Outcome, Owner, Privilege, Program, Sandbox, SandboxError, Source, Spec, Stream, Upper,
+};
+use parvis::model::digest::FileDigest;
+use parvis::model::tree::{Change, TreePath};
+use tempfile::TempDir;
+
+use super::kit::user::User;
+use super::kit::victim::{Victim, picture};
+
+const TOOLS: [&str; 30] = [
+    "sh", "cat", "chmod", "chown", "cp", "cut", "dd", "env", "grep", "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo",
+    "mknod", "mount", "mv", "ps", "rm", "rmdir", "setpriv", "setsid", "sleep", "stat", "touch", "true", "umount", "unshare",
+];
+
+/// Returns a small tree with a shell and tools: this machine's, copied with their libraries.
+fn farm() -> &'static Path {
+    static FARM: OnceLock<TempDir> = OnceLock::new();
+    FARM.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for name in ["usr/bin", "usr/sbin", "etc", "root", "proc", "dev", "run", "tmp", "sys", "var/data/deep"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        for name in ["bin", "sbin", "lib", "lib64"] {
+            fs::create_dir_all(root.join("usr").join(name)).unwrap();
+            std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).unwrap();
+        }
+        let mut libraries = BTreeSet::new();
+        for tool in TOOLS {
+            let Some(path) = ["/usr/bin", "/bin"].iter().map(|folder| Path::new(folder).join(tool)).find(|path| path.exists())
+            else {
+                continue;
+            };
+            fs::copy(&path, root.join("usr/bin").join(tool)).unwrap();
+            let needs = Command::new("ldd").arg(&path).output().unwrap().stdout;
+            for word in String::from_utf8(needs).unwrap().split_whitespace().filter(|word| word.starts_with('/')) {
+                libraries.insert(word.to_owned());
+            }
+        }
+        for library in &libraries {
+            let place = root.join("usr").join(library.trim_start_matches("/usr").trim_start_matches('/'));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::copy(library, place).unwrap();
+        }
+        for (name, text) in [("etc/old", "old\n"), ("etc/kept", "kept\n"), ("var/data/one", "1\n"), ("var/data/deep/two", "2\n")]
+        {
+            fs::write(root.join(name), text).unwrap();
+        }
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nann:x:33:33::/:/bin/sh\n").unwrap();
+        fs::write(root.join("etc/group"), "root:x:0:\nann:x:33:\n").unwrap();
+        for name in ["", "etc", "var", "var/data", "usr/bin", "root"] {
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        folder
+    })
+    .path()
+}
+
+/// A sandbox's parts, kept as long as it runs.
+struct World {
+    _scratch: TempDir,
+    spec: Spec,
+}
+
+impl World {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut spec = Spec::new(Source::Layers(vec![farm().to_owned()]), scratch.path().to_owned());
+        spec.program = PathBuf::from(env!("CARGO_BIN_EXE_parvis"));
+        Self { _scratch: scratch, spec }
+    }
+
+    fn start(&self) -> Sandbox {
+        Sandbox::start(&self.spec).unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)))
+    }
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+fn script(text: &str) -> Program {
+    let mut program = Program::new(["sh", "-c", text]);
+    program.env = vec![b"PATH=/usr/bin".to_vec()];
+    program
+}
+
+fn run(sandbox: &mut Sandbox, text: &str) -> (Outcome, String) {
+    let mut said = Vec::new();
+    let outcome = sandbox.run(&script(text), &mut |_, bytes| said.extend_from_slice(bytes)).unwrap();
+    (outcome, String::from_utf8(said).unwrap())
+}
+
+fn said(sandbox: &mut Sandbox, text: &str) -> String {
+    let (outcome, said) = run(sandbox, text);
+    assert!(outcome.is_success(), "{text}: {outcome:?}");
+    said
+}
+
+/// Returns what changed, one line each: `-path`, or kind, path, mode, owner, content or target.
+fn changes(sandbox: &mut Sandbox) -> Vec<String> {
+    let mut contents = BTreeMap::new();
+    let changes = sandbox.changes(&mut |content| {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes)?;
+        let digest = FileDigest::of(&bytes);
+        contents.insert(digest, String::from_utf8_lossy(&bytes).trim().to_owned());
+        Ok((digest, bytes.len() as u64))
+    });
+    let line = |change| match change {
+        Change::Remove(path) => format!("-{path}"),
+        Change::Put(path, entry) => {
+            use parvis::model::tree::Kind;
+            let (letter, content) = match &entry.kind {
+                Kind::Directory => ("d", String::new()),
+                Kind::File { digest, shared, .. } => (if *shared { "h" } else { "f" }, contents[digest].clone()),
+                Kind::Symlink { target } => ("l", String::from_utf8_lossy(target).into_owned()),
+            };
+            let xattrs = entry.xattrs.keys().flat_map(|name| [" ", name]).collect::<String>();
+            format!("{letter} {path} {:o} {}:{} {content}{xattrs}", entry.mode, entry.uid, entry.gid).trim_end().to_owned()
+        }
+    };
+    changes.unwrap().into_iter().map(line).collect()
+}
+
+#[test]
+fn all_of_this_holds_for_an_ordinary_user_with_and_without_subordinate_ids() {
+    for lent in [true] {
+        let Some(user) = User::new(lent) else { return };
+        let mut tests = Command::new(std::env::current_exe().unwrap());
+        tests.args(["sandbox::", "--test-threads=2"]).env("TMPDIR", user.home());
+        tests.env("PARVIS_TEST_RUNG", if lent { "SubordinateIds" } else { "SingleId" });
+        let output = user.command(&tests).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "subordinate ids: {lent}\n{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!text.contains("running 0 tests"), "{text}");
+    }
+}
+
+#[test]
+fn the_highest_rung_is_taken() {
+    let world = World::new();
+    let expected = std::env::var("PARVIS_TEST_RUNG").unwrap_or_else(|_| "Root".to_owned());
+    let sandbox = world.start();
+    assert_eq!(format!("{:?}", sandbox.privilege()), expected);
+    assert_eq!(sandbox.upper(), Upper::Memory);
+}
+
+#[test]
+fn a_program_sees_nothing_of_the_host() {
+    let mut sandbox = World::new().start();
+    assert_eq!(said(&mut sandbox, "hostname; id -u; id -g; umask"), "localhost\n0\n0\n0022\n");
+    assert_eq!(said(&mut sandbox, "env"), "PATH=/usr/bin\nPWD=/\n");
+    assert_eq!(said(&mut sandbox, "ls /").split_whitespace().count(), 13);
+    assert_eq!(said(&mut sandbox, "ls /tmp; ls /run"), "lock\n");
+    assert_eq!(
+        said(&mut sandbox, "ls /dev"),
+        "fd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"
+    );
+    assert_eq!(said(&mut sandbox, "echo x >/dev/null; dd if=/dev/zero bs=3 count=1 status=none | cat -v"), "^@^@^@");
+    let mounts = said(&mut sandbox, "cat /proc/self/mounts");
+    assert!(!mounts.contains(farm().to_str().unwrap()), "{mounts}");
+}
+
+#[test]
+fn what_a_program_changed_is_told_once() {
+    let mut sandbox = World::new().start();
+    assert!(changes(&mut sandbox).is_empty());
+    said(&mut sandbox, "echo new >/etc/new; ln -s new /etc/link; mkdir -m 700 /var/made; echo more >>/etc/old; rm /var/data/one");
+    let expected = [
+        "-/var/data/one",
+        "f /etc/new 644 0:0 new",
+        "l /etc/link 777 0:0 new",
+        "f /etc/old 644 0:0 old\nmore",
+        "d /var/made 700 0:0",
+    ];
+    let mut found = changes(&mut sandbox);
+    found[1..].sort_by_key(|line| line[2..].to_owned());
+    let mut expected = expected.map(str::to_owned);
+    expected[1..].sort_by_key(|line| line[2..].to_owned());
+    assert_eq!(found, expected);
+    assert!(changes(&mut sandbox).is_empty());
+    said(&mut sandbox, "echo again >/etc/new; rm -r /var/made; chmod 600 /etc/kept; touch /run/x /tmp/x /dev/shm/x");
+    assert_eq!(changes(&mut sandbox), ["-/var/made", "f /etc/kept 600 0:0 kept", "f /etc/new 644 0:0 again"]);
+}
+
+#[test]
+fn a_folder_that_was_made_anew_hides_what_was_in_it() {
+    let mut sandbox = World::new().start();
+    said(&mut sandbox, "rm -r /var/data; mkdir /var/data; echo 3 >/var/data/three");
+    assert_eq!(changes(&mut sandbox), ["-/var/data", "d /var/data 755 0:0", "f /var/data/three 644 0:0 3"]);
+    said(&mut sandbox, "rm -r /var/data; echo file >/var/data");
+    assert_eq!(changes(&mut sandbox), ["-/var/data/three", "f /var/data 644 0:0 file"]);
+}
+
+#[test]
+fn hard_links_and_bits_come_out_as_they_are() {
+    let mut sandbox = World::new().start();
+    said(
+        &mut sandbox,
+        "echo x >/etc/a; ln /etc/a /etc/b; mkdir -m 1777 /var/sticky; chmod 4755 /etc/kept; mkfifo /etc/pipe; chmod 0 /etc/old",
+    );
+    let expected = [
+        "d /var/sticky 1777 0:0",
+        "f /etc/kept 4755 0:0 kept",
+        "f /etc/old 0 0:0 old",
+        "h /etc/a 644 0:0 x",
+        "h /etc/b 644 0:0 x",
+    ];
+    let mut found = changes(&mut sandbox);
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn owners_come_out_as_they_were_set_inside() {
+    let mut sandbox = World::new().start();
+    said(
+        &mut sandbox,
+        "echo x >/etc/a; chown 33:42 /etc/a /var/data; chown 1000 /etc/kept; chown -h 7:7 /lib64; mkdir /var/d; chown 33:33 /var/d",
+    );
+    let mut found = changes(&mut sandbox);
+    found.sort();
+    let expected = [
+        "d /var/d 755 33:33",
+        "d /var/data 755 33:42",
+        "f /etc/a 644 33:42 x",
+        "f /etc/kept 644 1000:0 kept",
+        "l /lib64 777 7:7 usr/lib64",
+    ];
+    assert_eq!(found, expected);
+    said(&mut sandbox, "chown 0:0 /etc/a; mv /etc/kept /etc/moved; chown 34:33 /var/d");
+    let mut found = changes(&mut sandbox);
+    found.sort();
+    assert_eq!(found, ["-/etc/kept", "d /var/d 755 34:33", "f /etc/a 644 0:0 x", "f /etc/moved 644 1000:0 kept"]);
+}
+
+#[test]
+fn what_another_user_makes_is_that_users() {
+    let mut sandbox = World::new().start();
+    said(&mut sandbox, "mkdir -m 777 /var/open");
+    let _ = changes(&mut sandbox);
+    said(
+        &mut sandbox,
+        "setpriv --reuid 33 --regid 34 --clear-groups sh -c 'cd /var/open; echo x >made; mkdir folder; ln -s made link'; echo y >/var/open/root",
+    );
+    let expected = [
+        "d /var/open/folder 755 33:34",
+        "f /var/open/made 644 33:34 x",
+        "l /var/open/link 777 33:34 made",
+        "f /var/open/root 644 0:0 y",
+    ];
+    let mut found = changes(&mut sandbox);
+    found.sort_by_key(|line| line[2..].to_owned());
+    let mut expected = expected.map(str::to_owned);
+    expected.sort_by_key(|line| line[2..].to_owned());
+    assert_eq!(found, expected);
+    let mut program = script("echo z >/var/open/third");
+    (program.uid, program.gid) = (5, 60);
+    assert!(sandbox.run(&program, &mut |_, _| ()).unwrap().is_success());
+    assert_eq!(changes(&mut sandbox), ["f /var/open/third 644 5:60 z"]);
+}
+
+#[test]
+fn owners_that_the_farm_does_not_have_are_set_and_are_no_change() {
+    let mut world = World::new();
+    let owner = |name, uid, gid, mode| Owner { path: path(name), uid, gid, mode, xattrs: BTreeMap::new() };
+    world.spec.owners = vec![owner("etc/kept", 33, 42, 0o2755), owner("var/data", 8, 8, 0o1777), owner("lib64", 9, 9, 0o777)];
+    let mut sandbox = world.start();
+    assert!(changes(&mut sandbox).is_empty());
+    assert_eq!(said(&mut sandbox, "stat -c %a /etc/kept /var/data"), "2755\n1777\n");
+    assert!(changes(&mut sandbox).is_empty());
+    said(&mut sandbox, "echo more >>/etc/kept; touch /var/data/x");
+    assert_eq!(changes(&mut sandbox), ["f /etc/kept 755 33:42 kept\nmore", "f /var/data/x 644 0:0"]);
+}
+
+#[test]
+fn shims_shadow_the_tree_and_are_never_part_of_the_result() {
+    let mut world = World::new();
+    world.spec.shims = vec![
+        (path("usr/bin/hostname"), b"#!/bin/sh\necho shim\n".to_vec()),
+        (path("usr/sbin/policy-rc.d"), b"#!/bin/sh\nexit 101\n".to_vec()),
+    ];
+    let mut sandbox = world.start();
+    assert_eq!(said(&mut sandbox, "hostname; /usr/sbin/policy-rc.d || echo $?"), "shim\n101\n");
+    assert!(changes(&mut sandbox).is_empty());
+}
+
+#[test]
+fn files_are_read_and_written_and_no_link_leads_out() {
+    let victim = Victim::new();
+    let mut sandbox = World::new().start();
+    assert_eq!(sandbox.read(&path("etc/old"), 100).unwrap().as_deref(), Some(b"old\n".as_slice()));
+    assert_eq!(sandbox.read(&path("etc/none"), 100).unwrap(), None);
+    assert_eq!(sandbox.read(&path("etc"), 100).unwrap(), None);
+    assert!(matches!(sandbox.read(&path("etc/old"), 3), Err(SandboxError::TooLarge { .. })));
+    sandbox.write(&path("etc/status"), b"text", 0o640, 0, 42).unwrap();
+    assert_eq!(changes(&mut sandbox), ["f /etc/status 640 0:42 text"]);
+    said(
+        &mut sandbox,
+        &format!("ln -s {0}/precious /etc/out; ln -s {0} /etc/folder; ln -s ../../../../../etc/old /etc/up", victim.path()),
+    );
+    assert_eq!(sandbox.read(&path("etc/out"), 100).unwrap(), None);
+    assert_eq!(sandbox.read(&path("etc/up"), 100).unwrap().as_deref(), Some(b"old\n".as_slice()));
+    assert!(sandbox.write(&path("etc/folder/precious"), b"no", 0o644, 0, 0).is_err());
+    sandbox.write(&path("etc/out"), b"yes", 0o644, 0, 0).unwrap();
+    assert_eq!(sandbox.read(&path("etc/out"), 100).unwrap().as_deref(), Some(b"yes".as_slice()));
+    victim.assert_unchanged();
+}
+
+#[test]
+fn the_layers_below_never_change_and_the_scratch_folder_is_left_empty() {
+    let before = picture(farm());
+    for on_disk in [false, true] {
+        let mut world = World::new();
+        world.spec.on_disk = on_disk;
+        let scratch = world.spec.scratch.clone();
+        fs::create_dir(scratch.join("left-by-a-run-that-was-killed")).unwrap();
+        let mut sandbox = world.start();
+        assert_eq!(sandbox.upper(), if on_disk { Upper::Disk } else { Upper::Memory });
+        said(&mut sandbox, "echo x >>/etc/old; chown 33 /etc/kept; rm -r /var/data; chmod 0 /etc/passwd");
+        assert_eq!(changes(&mut sandbox).len(), 4);
+        sandbox.finish().unwrap();
+        if on_disk {
+            assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+        }
+    }
+    assert_eq!(picture(farm()), before);
+}
+
+#[test]
+fn a_copy_of_the_tree_serves_where_there_is_no_overlay() {
+    let mut world = World::new();
+    let copy = tempfile::tempdir().unwrap();
+    assert!(Command::new("cp").args(["-a", "--"]).arg(farm().join(".")).arg(copy.path()).status().unwrap().success());
+    world.spec.source = Source::Copy(copy.path().to_owned());
+    let mut sandbox = world.start();
+    assert_eq!(sandbox.upper(), Upper::Copy);
+    said(&mut sandbox, "echo more >>/etc/old; rm -r /var/data; echo x >/tmp/x");
+    assert_eq!(changes(&mut sandbox), ["-/var/data", "f /etc/old 644 0:0 old\nmore"]);
+}
+
+#[test]
+fn streams_input_and_folder_are_as_asked() {
+    let mut sandbox = World::new().start();
+    let mut program = script("cat; pwd; echo error >&2; exit 3");
+    program.stdin = b"input\n".to_vec();
+    program.cwd = path("var/data");
+    let (mut output, mut error) = (String::new(), String::new());
+    let outcome = sandbox.run(&program, &mut |stream, bytes| {
+        let text = if stream == Stream::Output { &mut output } else { &mut error };
+        text.push_str(std::str::from_utf8(bytes).unwrap());
+    });
+    assert_eq!((outcome.unwrap().end, &*output, &*error), (End::Exited(3), "input\n/var/data\n", "error\n"));
+    let missing = sandbox.run(&Program::new(["no-such-program"]), &mut |_, _| ()).unwrap_err();
+    assert_eq!(missing.to_string(), "the sandbox could not execute `no-such-program`");
+    program.cwd = path("var/none");
+    assert!(sandbox.run(&program, &mut |_, _| ()).unwrap_err().to_string().contains("enter the folder"));
+}
+
+#[test]
+fn a_program_that_fails_is_named_by_its_end_and_its_last_lines() {
+    let mut sandbox = World::new().start();
+    let (outcome, _) =
+        run(&mut sandbox, "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i; done; printf '\\033[2Jlast'; kill -9 $$");
+    assert_eq!(outcome.end, End::Signalled(9));
+    assert_eq!(outcome.last_lines.len(), 20);
+    assert_eq!(outcome.last_lines[0], "line 12");
+    assert_eq!(outcome.last_lines[19], "\u{fffd}[2Jlast");
+}
+
+#[test]
+fn endless_output_hanging_and_fork_bombs_come_to_an_end() {
+    let mut world = World::new();
+    world.spec.limits.processes = 100;
+    let mut sandbox = world.start();
+    let mut endless = script("while :; do echo endless; done");
+    endless.output_limit = 100_000;
+    let mut taken = 0;
+    let outcome = sandbox.run(&endless, &mut |_, bytes| taken += bytes.len()).unwrap();
+    assert_eq!((outcome.end, taken), (End::TooMuchOutput, 100_000));
+    let mut hanging = script("sleep 1000");
+    hanging.timeout = Duration::from_millis(100);
+    assert_eq!(sandbox.run(&hanging, &mut |_, _| ()).unwrap().end, End::TimedOut);
+    let bomb = script("bomb() { bomb | bomb & }; bomb; sleep 1000");
+    assert_eq!(sandbox.run(&bomb, &mut |_, _| ()).unwrap().end, End::TooManyProcesses);
+    assert_eq!(said(&mut sandbox, "ls /proc | grep -c '^[0-9]'"), "4\n");
+}
+
+#[test]
+fn a_daemon_that_is_left_behind_is_gone_when_the_program_ends() {
+    let mut sandbox = World::new().start();
+    said(&mut sandbox, "setsid sh -c 'while :; do echo x >>/etc/log; sleep 0.01; done' >/dev/null 2>&1 & sleep 0.1");
+    let _ = changes(&mut sandbox);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(changes(&mut sandbox).is_empty());
+    assert_eq!(said(&mut sandbox, "ls /proc | grep -c '^[0-9]'"), "4\n");
+}
+
+#[test]
+fn the_host_cannot_be_steered_from_inside() {
+    let victim = Victim::new();
+    let mut sandbox = World::new().start();
+    let refused = |sandbox: &mut Sandbox, text: &str| {
+        let (outcome, said) = run(sandbox, text);
+        assert!(!outcome.is_success(), "{text} was carried out: {said}");
+    };
+    let before = fs::read_to_string("/proc/sys/vm/swappiness").unwrap();
+    refused(&mut sandbox, "echo 1 >/proc/sys/vm/swappiness");
+    assert_eq!(fs::read_to_string("/proc/sys/vm/swappiness").unwrap(), before);
+    refused(&mut sandbox, "echo h >/proc/sysrq-trigger");
+    refused(&mut sandbox, "chmod 600 /dev/null");
+    refused(&mut sandbox, "mount -t tmpfs none /var");
+    refused(&mut sandbox, "umount /proc");
+    refused(&mut sandbox, "unshare -U true");
+    refused(&mut sandbox, "unshare -m true");
+    refused(&mut sandbox, "mknod /etc/disk b 8 0");
+    refused(&mut sandbox, "ls /proc/1/root/");
+    refused(
+        &mut sandbox,
+        "for link in /proc/1/fd/* /proc/1/map_files/*; do ls $link/ && exit 0; cat $link && exit 0; done; exit 1",
+    );
+    refused(&mut sandbox, "cat /proc/1/environ");
+    refused(&mut sandbox, "kill -9 1; kill -0 1 && false");
+    refused(&mut sandbox, &format!("cat {}/precious", victim.path()));
+    refused(&mut sandbox, &format!("cat /../../../..{}/precious", victim.path()));
+    assert_eq!(said(&mut sandbox, "cut -d: -f1 /proc/net/dev | grep -v -e Inter -e face"), "    lo\n");
+    assert_eq!(said(&mut sandbox, "cat /proc/keys /proc/kcore /proc/timer_list 2>/dev/null; echo"), "\n");
+    assert!(changes(&mut sandbox).is_empty());
+    victim.assert_unchanged();
+}
+
+#[test]
+fn every_missing_feature_is_named_with_what_to_do() {
+    let features = [
+        (Feature::UserNamespace, "the sandbox needs user namespaces, and could not make a user namespace"),
+        (Feature::IdMap, "the sandbox needs id maps, and could not give the user namespace its ids: it may not be written"),
+        (
+            Feature::Namespaces,
+            "the sandbox needs namespaces, and could not make the mount, process, network, ipc and host name namespaces",
+        ),
+        (Feature::Overlay, "the sandbox needs overlay mounts in a user namespace, and could not mount the overlay"),
+        (Feature::Proc, "the sandbox needs mounting /proc in a user namespace, and could not mount /proc"),
+        (Feature::Seccomp, "the sandbox needs seccomp filters, and could not install the filter of system calls"),
+    ];
+    for (feature, expected) in features {
+        let mut world = World::new();
+        world.spec.without = Some(feature);
+        let error = Sandbox::start(&world.spec).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        assert!(error.hint().is_some());
+    }
+    let mut world = World::new();
+    world.spec.privilege = Some(Privilege::SubordinateIds);
+    world.spec.without = Some(Feature::SubordinateIds);
+    let text = Sandbox::start(&world.spec).unwrap_err().to_string();
+    assert_eq!(text, "the sandbox needs subordinate ids, and could not give the user namespace its ids: there are none");
+}
+
+#[test]
+fn a_tree_whose_proc_is_a_link_is_refused() {
+    let world = World::new();
+    let top = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/etc", top.path().join("proc")).unwrap();
+    let mut spec = world.spec.clone();
+    spec.source = Source::Layers(vec![top.path().to_owned(), farm().to_owned()]);
+    let error = Sandbox::start(&spec).unwrap_err();
+    assert_eq!(error.to_string(), "the sandbox could not mount on `/proc`, which is no folder of its own,");
+}
