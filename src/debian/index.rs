@@ -1,6 +1,6 @@
 //! The packages that an archive offers for one architecture: Packages files, read into a compact universe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::ops::Range;
 
@@ -8,6 +8,7 @@ use super::control::{ControlError, Paragraph, read_paragraphs};
 use super::relation::{self, InvalidRelation, Relation};
 use super::version::Version;
 use crate::model::digest::DownloadDigest;
+use crate::model::lock::{LockedPackage, is_plain_path};
 use crate::model::name::{Architecture, PackageName, Suite};
 
 /// The suite that a package was found in.
@@ -80,8 +81,7 @@ pub struct Candidate {
     pub source: PackageName,
     /// The source package's version, where it differs from the binary's.
     pub source_version: Option<Version>,
-    /// The number of its origin in [`Universe::origin`].
-    pub origin: u16,
+    origin: u16,
     /// The path below the archive's address.
     pub file: Box<str>,
     /// Bytes of the .deb.
@@ -91,14 +91,18 @@ pub struct Candidate {
     pub installed_size: u64,
     pub priority: Priority,
     pub essential: bool,
+    /// `Important: yes` or `Protected: yes`: not needed by all, yet not to be removed lightly.
+    pub protected: bool,
     pub multi_arch: MultiArch,
+    /// How early the name was first mentioned in the Packages files; apt prefers the provider that was mentioned last.
+    pub mention: u32,
     /// The relations as they were written, in one text.
     text: Box<str>,
     fields: Box<[(Field, u32)]>,
 }
 
 impl Candidate {
-    /// Returns what a field says of other packages, leaving out what is meant for other architectures.
+    /// Returns what a field says of other packages, as parts that each have alternatives.
     pub fn relations(&self, field: Field) -> Result<Vec<Vec<Relation<'_>>>, InvalidRelation> {
         relation::parse(self.written(field))
     }
@@ -117,27 +121,35 @@ impl Candidate {
         ""
     }
 
-    /// Returns a candidate that stands for a package of which only what a lock says is known.
+    /// Returns a candidate for a package that has left the archive, of which only what a lock says is known.
+    ///
+    /// What it provides is taken from the version that the archive has now.
     #[must_use]
-    pub fn from_lock(locked: &crate::model::lock::LockedPackage, version: Version, origin: u16) -> Self {
-        let depends: Vec<&str> = locked.depends.iter().map(PackageName::as_str).collect();
-        let text = depends.join(", ");
+    pub fn from_lock(locked: &LockedPackage, version: Version, like: Option<&Self>) -> Self {
+        let names: Vec<&str> = locked.depends.iter().map(PackageName::as_str).collect();
+        let mut text = names.join(", ");
+        let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let depends = length(&text);
+        text.push_str(like.map_or("", |like| like.written(Field::Provides)));
+        let all = length(&text);
         Self {
             name: locked.name.clone(),
             version,
             architecture: locked.architecture.clone(),
             source: locked.source.clone(),
             source_version: locked.source_version.as_ref().and_then(|version| version.parse().ok()),
-            origin,
+            origin: NO_ORIGIN,
             file: locked.file.as_str().into(),
             size: locked.size,
             sha256: locked.sha256,
             installed_size: locked.size.saturating_mul(4),
-            priority: Priority::Optional,
-            essential: false,
-            multi_arch: MultiArch::Allowed,
-            fields: Box::new([(Field::Depends, u32::try_from(text.len()).unwrap_or(u32::MAX))]),
+            priority: like.map_or(Priority::Optional, |like| like.priority),
+            essential: like.is_some_and(|like| like.essential),
+            protected: like.is_some_and(|like| like.protected),
+            multi_arch: like.map_or(MultiArch::Allowed, |like| like.multi_arch),
+            mention: like.map_or(0, |like| like.mention),
             text: text.into(),
+            fields: Box::new([(Field::Depends, depends), (Field::Provides, all)]),
         }
     }
 
@@ -149,7 +161,7 @@ impl Candidate {
         let (source, source_version) = source(paragraph, &name, &version)?;
         let file = paragraph.require("Filename")?;
         let file = file.strip_prefix("./").unwrap_or(file);
-        if !crate::model::lock::is_plain_path(file) {
+        if !is_plain_path(file) {
             return Err(paragraph.bad_value("Filename"));
         }
         let mut text = String::new();
@@ -173,6 +185,8 @@ impl Candidate {
             installed_size: paragraph.parsed_or("Installed-Size", 0_u64)?.saturating_mul(1024),
             priority: priority(paragraph.get("Priority")),
             essential: yes(paragraph, "Essential")?,
+            protected: yes(paragraph, "Important")? || yes(paragraph, "Protected")?,
+            mention: 0,
             multi_arch: multi_arch(paragraph)?,
             text: text.into(),
             fields: fields.into(),
@@ -309,12 +323,18 @@ fn distance(left: &[u8], right: &[u8]) -> usize {
     row[right.len()]
 }
 
+/// The fields in which apt meets the names of packages, in its order.
+const MENTIONING: [&str; 9] =
+    ["Pre-Depends", "Depends", "Conflicts", "Breaks", "Recommends", "Suggests", "Replaces", "Enhances", "Provides"];
+
 /// Reads the Packages files of several suites into one universe.
 #[derive(Debug)]
 pub struct Reader {
     architectures: [Architecture; 2],
     origins: Vec<Origin>,
     candidates: Vec<Candidate>,
+    /// When each name was first mentioned; only looked up, never listed.
+    mentions: HashMap<Box<str>, u32>,
 }
 
 /// A Packages file that is not taken.
@@ -329,6 +349,7 @@ pub enum IndexError {
 }
 
 const MOST_ORIGINS: u16 = 1000;
+const NO_ORIGIN: u16 = u16::MAX;
 
 impl Reader {
     /// Starts with no package, for one architecture.
@@ -336,7 +357,21 @@ impl Reader {
     pub fn new(architecture: &Architecture) -> Self {
         // `all` is the name of an architecture, so that it can be parsed.
         let all = "all".parse().unwrap_or_else(|_| architecture.clone());
-        Self { architectures: [architecture.clone(), all], origins: Vec::new(), candidates: Vec::new() }
+        Self { architectures: [architecture.clone(), all], origins: Vec::new(), candidates: Vec::new(), mentions: HashMap::new() }
+    }
+
+    /// Notes the names that a paragraph mentions, in the order in which apt meets them.
+    fn mention(&mut self, paragraph: &Paragraph<'_>) {
+        let own = paragraph.get("Package").unwrap_or_default();
+        let related = MENTIONING.iter().filter_map(|field| paragraph.get(field)).flat_map(|value| value.split([',', '|']));
+        for part in std::iter::once(own).chain(related) {
+            let part = part.trim_start();
+            let name = &part[..part.find([' ', '(', '\n', '\t']).unwrap_or(part.len())];
+            if !name.contains(':') && !self.mentions.contains_key(name) {
+                let number = u32::try_from(self.mentions.len()).unwrap_or(u32::MAX);
+                self.mentions.insert(name.into(), number);
+            }
+        }
     }
 
     /// Takes in a Packages file of a suite; a suite's files come one after the other, the suites in the project's order.
@@ -347,6 +382,7 @@ impl Reader {
         let number =
             u16::try_from(self.origins.len()).ok().filter(|count| *count <= MOST_ORIGINS).ok_or(IndexError::ManyOrigins)? - 1;
         read_paragraphs(packages, |paragraph| {
+            self.mention(paragraph);
             self.candidates.push(Candidate::read(paragraph, number, &self.architectures)?);
             Ok(())
         })
@@ -354,7 +390,11 @@ impl Reader {
 
     /// Puts everything in order: of equal versions the one from security stays, then the one of the first suite.
     pub fn finish(self) -> Result<Universe, IndexError> {
-        let Self { architectures: [architecture, _], origins, mut candidates } = self;
+        let Self { architectures: [architecture, _], origins, mut candidates, mentions } = self;
+        for candidate in &mut candidates {
+            candidate.mention = mentions.get(candidate.name.as_str()).copied().unwrap_or(u32::MAX);
+        }
+        drop(mentions);
         let rank = |candidate: &Candidate| {
             (!origins.get(usize::from(candidate.origin)).is_some_and(|origin| origin.security), candidate.origin)
         };

@@ -8,4 +8,5 @@ pub mod index;
 pub mod package;
 pub mod relation;
 pub mod release;
+pub mod resolve;
 pub mod version;
