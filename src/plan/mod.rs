@@ -1,3 +1,4 @@
 //! What will be done.
 
+pub mod grouping;
 pub mod lint;
