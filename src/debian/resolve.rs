@@ -286,6 +286,9 @@ struct Position<'a> {
     root: usize,
 }
 
+/// The package that requires something, whether it must have it, and the alternatives.
+type Requirement<'a> = (&'a str, bool, Vec<Relation<'a>>);
+
 /// A requirement that failed, with the packages because of which it did.
 struct DeadEnd<'a> {
     blame: BTreeSet<&'a str>,
@@ -338,7 +341,7 @@ impl<'s, 'a> Search<'s, 'a> {
             self.add_root(candidate)?;
         }
         let mut steps = 0;
-        while let Some((owner, hard, part)) = self.next_requirement()? {
+        while let Some((owner, hard, part)) = self.next_requirement() {
             let mut decision = self.decision(owner, hard, &part)?;
             while let Some(dead_end) = self.take(decision)? {
                 decision = self.go_back(dead_end)?;
@@ -440,10 +443,10 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// Goes on to the next requirement that is not met.
-    fn next_requirement(&mut self) -> Result<Option<(&'a str, bool, Vec<Relation<'a>>)>, ResolveError> {
+    fn next_requirement(&mut self) -> Option<Requirement<'a>> {
         loop {
             let Some((package, next)) = self.position.frames.last_mut() else {
-                let Some(root) = self.roots.get(self.position.root) else { return Ok(None) };
+                let root = self.roots.get(self.position.root)?;
                 self.position.root += 1;
                 self.position.frames.push((root, 0));
                 continue;
@@ -460,7 +463,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 present.filter_map(|name| self.facts.get(name)).any(|other| other.provides(relation, candidate))
             });
             if !met {
-                return Ok(Some((candidate.name.as_str(), *hard, part.clone())));
+                return Some((candidate.name.as_str(), *hard, part.clone()));
             }
         }
     }
@@ -569,10 +572,10 @@ mod tests {
             let mut parts = package.split("; ");
             let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
             let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-            text +=
-                &format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: p\nSize: 1\nSHA256: {digest}\n");
-            text += &parts.map(|part| format!("{part}\n")).collect::<Vec<_>>().concat();
-            text.push('\n');
+            let head =
+                ["Package: ", name, "\nVersion: ", version, "\nArchitecture: amd64\nFilename: p\nSize: 1\nSHA256: ", digest]
+                    .concat();
+            text += &[&[head.as_str()], parts.collect::<Vec<_>>().as_slice(), &["\n"]].concat().join("\n");
         }
         let mut reader = Reader::new(&"amd64".parse().unwrap());
         let origin = Origin { suite: "main".parse().unwrap(), archive: "debian".into(), security: false };
