@@ -1,5 +1,6 @@
 //! What Debian says.
 
+pub mod accounts;
 pub mod compose;
 pub mod configure;
 pub mod control;
