@@ -9,6 +9,7 @@ mod openpgp;
 mod recipes;
 mod resolve;
 mod sandbox;
+mod store;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::draft::fixed_date;
-use super::{Item, Store, StoreError, plain, regular_size, stored_mode};
+use super::{Item, Store, StoreError, explain, plain, regular_size, stored_mode};
 use crate::model::digest::FileDigest;
 use crate::model::tree::{Entry, Kind, Tree, TreePath, Xattrs};
 
@@ -60,7 +60,7 @@ impl Store {
         let root = rustix::fs::open(into, flags, Mode::empty()).map_err(|error| plain("open", into, error.into()))?;
         let fail = |path: &TreePath, error: Errno| match error {
             Errno::EXIST | Errno::NOTDIR => StoreError::Tree { path: path.to_string() },
-            error => plain("write", &into.join(os(path)), error.into()),
+            error => explain(into, "write", &into.join(os(path)), 0, error.into()),
         };
         // No link exists before all folders do, and none can take a folder's place: nothing leads out of the farm.
         for (path, entry) in tree.iter() {

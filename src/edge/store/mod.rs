@@ -40,11 +40,11 @@ const LAYOUT: [&str; 8] = ["format", "lock", "downloads", "files", "blobs", "seg
 /// A store that cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the file system of the store `{root}` is full: {needed} MiB needed, {free} MiB free")]
+    #[error("the file system of `{root}` is full: {needed} MiB needed, {free} MiB free")]
     Full { root: PathBuf, needed: u64, free: u64 },
-    #[error("the file system of the store `{root}` cannot hold another file: it has no inodes left")]
+    #[error("the file system of `{root}` cannot hold another file: it has no inodes left")]
     NoInodes { root: PathBuf },
-    #[error("the store `{root}` cannot be written to")]
+    #[error("`{root}` cannot be written to")]
     ReadOnly { root: PathBuf, source: io::Error },
     #[error("the store `{root}` has format `{found}`; this parvis reads format {FORMAT}")]
     Format { root: PathBuf, found: String },
