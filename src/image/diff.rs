@@ -183,7 +183,7 @@ fn installed(side: Side) -> Result<BTreeMap<String, String>, DatabaseError> {
 }
 
 /// Returns who has each path, as the lists of the package database say.
-fn owners<'a>(side: Side<'a>) -> BTreeMap<&'a [u8], &'a [u8]> {
+fn owners(side: Side<'_>) -> BTreeMap<&[u8], &[u8]> {
     let mut owners = BTreeMap::new();
     for (path, list) in side.database {
         let file = path.as_bytes().strip_prefix(b"var/lib/dpkg/info/").and_then(|file| file.strip_suffix(b".list"));
@@ -427,12 +427,11 @@ mod tests {
     }
 
     fn status(packages: &[(&str, &str, &str)]) -> String {
-        packages
-            .iter()
-            .map(|(name, version, state)| {
-                format!("Package: {name}\nStatus: install ok {state}\nArchitecture: amd64\nVersion: {version}\n\n")
-            })
-            .collect()
+        let mut text = String::new();
+        for (name, version, state) in packages {
+            let _ = writeln!(text, "Package: {name}\nStatus: install ok {state}\nArchitecture: amd64\nVersion: {version}\n");
+        }
+        text
     }
 
     fn sample() -> Difference {
