@@ -92,7 +92,7 @@ pub fn plan_layers<'a>(
     let mut union = parent.clone();
     let mut plans = Vec::new();
     for group in groups.iter().filter(|group| !group.is_empty()) {
-        let last = last_with(group);
+        let overlaps = Overlaps::of(group);
         let mut parts = Vec::new();
         for (index, package) in group.iter().enumerate() {
             let is_removed = |path: &TreePath| {
@@ -100,8 +100,8 @@ pub fn plan_layers<'a>(
                     && !removed.is_empty()
                     && ancestors(path).any(|above| removed.contains(&above))
             };
-            let is_replaced = |path: &TreePath| last.get(path).is_some_and(|last| *last > index);
-            let tree = segment_tree(package.tree, |path| is_removed(path) || is_replaced(path));
+            let left_out = |path: &TreePath, entry: &Entry| is_removed(path) || overlaps.replaced(index, path, entry);
+            let tree = segment_tree(package.tree, left_out);
             for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
                 union.put(path.clone(), entry.clone());
             }
@@ -113,27 +113,55 @@ pub fn plan_layers<'a>(
     plans
 }
 
-/// Returns, for every file and link that several packages of a group have, the last of them: the others leave it out, so
-/// that no path stands twice in a layer.
-fn last_with<'a>(group: &[PackageTree<'a>]) -> BTreeMap<&'a TreePath, usize> {
-    let mut last = BTreeMap::new();
-    for (index, package) in group.iter().enumerate().skip_while(|_| group.len() < 2) {
-        last.extend(package.tree.iter().filter(|(_, entry)| !entry.is_directory()).map(|(path, _)| (path, index)));
+/// Where packages of one group have the same paths: the last one keeps what is no folder, so that no path stands twice in
+/// a layer or as two kinds of thing.
+struct Overlaps<'a> {
+    last: BTreeMap<&'a TreePath, usize>,
+    last_no_folder: BTreeMap<&'a TreePath, usize>,
+    /// Whether some path is a folder in one package and none in another.
+    mixed: bool,
+}
+
+impl<'a> Overlaps<'a> {
+    fn of(group: &[PackageTree<'a>]) -> Self {
+        let mut overlaps = Self { last: BTreeMap::new(), last_no_folder: BTreeMap::new(), mixed: false };
+        if group.len() < 2 {
+            return overlaps;
+        }
+        let mut folders = BTreeSet::new();
+        for (index, package) in group.iter().enumerate() {
+            for (path, entry) in package.tree.iter() {
+                overlaps.last.insert(path, index);
+                if entry.is_directory() {
+                    folders.insert(path);
+                } else {
+                    overlaps.last_no_folder.insert(path, index);
+                }
+            }
+        }
+        overlaps.mixed = overlaps.last_no_folder.keys().any(|path| folders.contains(path));
+        overlaps
     }
-    last
+
+    /// Returns whether a package after this one has something else at the path, or above it something that is no folder.
+    fn replaced(&self, index: usize, path: &TreePath, entry: &Entry) -> bool {
+        let later = |last: &BTreeMap<&TreePath, usize>, path: &TreePath| last.get(path).is_some_and(|last| *last > index);
+        later(if entry.is_directory() { &self.last_no_folder } else { &self.last }, path)
+            || self.mixed && ancestors(path).skip(1).any(|above| later(&self.last_no_folder, &above))
+    }
 }
 
 /// Returns the tree that a package's segment is made of: without what is to be left out, with every parent folder stated.
 ///
 /// Engines give a folder that no entry of the layer states whatever mode they like (Docker 20.10: 0600).
-fn segment_tree(tree: &Tree, left_out: impl Fn(&TreePath) -> bool) -> Cow<'_, Tree> {
+fn segment_tree(tree: &Tree, left_out: impl Fn(&TreePath, &Entry) -> bool) -> Cow<'_, Tree> {
     let has_parent =
         |path: &TreePath| path.parent().is_none_or(|parent| parent.is_root() || tree.get(parent.as_bytes()).is_some());
-    if tree.iter().all(|(path, _)| !left_out(path) && has_parent(path)) {
+    if tree.iter().all(|(path, entry)| !left_out(path, entry) && has_parent(path)) {
         return Cow::Borrowed(tree);
     }
     let mut kept = Tree::new();
-    for (path, entry) in tree.iter().filter(|(path, _)| !left_out(path)) {
+    for (path, entry) in tree.iter().filter(|(path, entry)| !left_out(path, entry)) {
         let missing: Vec<TreePath> = ancestors(path).skip(1).filter(|above| kept.get(above.as_bytes()).is_none()).collect();
         for above in missing {
             kept.put(above, Entry::directory(0o755, entry.origin.clone()));
@@ -408,11 +436,11 @@ pub(super) mod tests {
     use super::super::tar::testing::{Memory, path};
     use super::*;
 
-    fn package(text: &str) -> PackageName {
+    pub(in crate::image) fn package(text: &str) -> PackageName {
         text.parse().unwrap()
     }
 
-    const PACKAGES: [&str; 3] = ["base-files", "libc6", "openssl"];
+    pub(in crate::image) const PACKAGES: [&str; 3] = ["base-files", "libc6", "openssl"];
 
     fn any_origin() -> impl Strategy<Value = Origin> {
         prop_oneof![
@@ -514,7 +542,7 @@ pub(super) mod tests {
         alone
     }
 
-    fn groups<'a>(names: &'a [PackageName], trees: &'a [Tree]) -> Vec<Vec<PackageTree<'a>>> {
+    pub(in crate::image) fn groups<'a>(names: &'a [PackageName], trees: &'a [Tree]) -> Vec<Vec<PackageTree<'a>>> {
         let packages: Vec<_> = names.iter().zip(trees).map(|(name, tree)| PackageTree { name, version: "1", tree }).collect();
         vec![packages[..1].to_vec(), packages[1..].to_vec()]
     }
@@ -588,7 +616,8 @@ pub(super) mod tests {
         assert_eq!(titles[1..], top);
     }
 
-    struct Stored(BTreeMap<SegmentKey, (SegmentInfo, Vec<u8>)>);
+    #[derive(Default)]
+    pub(in crate::image) struct Stored(pub BTreeMap<SegmentKey, (SegmentInfo, Vec<u8>)>);
 
     impl Segments for Stored {
         fn segment(&self, key: &SegmentKey) -> io::Result<Option<(SegmentInfo, Box<dyn Read + '_>)>> {

@@ -388,8 +388,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::layer::tests::{alone, any_tree};
+    use super::super::layer::tests::{PACKAGES, Stored, alone, any_tree, groups, package};
     use super::super::layer::{Part, assemble, plan_layers};
+    use super::super::segment;
     use super::super::tar::testing::{Memory, path};
     use super::super::tar::{END, TarWriter};
     use super::*;
@@ -661,31 +662,30 @@ mod tests {
         memory
     }
 
-    struct Nothing;
-
-    impl super::super::layer::Segments for Nothing {
-        fn segment(
-            &self,
-            _: &crate::model::digest::SegmentKey,
-        ) -> io::Result<Option<(super::super::segment::SegmentInfo, Box<dyn Read + '_>)>> {
-            Ok(None)
-        }
-    }
-
     proptest! {
         #[test]
-        fn what_is_written_reads_back(first in any_tree(), second in any_tree()) {
+        fn what_is_written_reads_back(
+            packages in prop::collection::vec(any_tree(), 3),
+            first in any_tree(),
+            second in any_tree(),
+            compressor in prop_oneof![Just(Compressor::Gzip), Just(Compressor::Zstd)],
+        ) {
             let memory = memory();
             let mut reader = LayerReader::new(Limits::default());
-            let none: &[Vec<super::super::layer::PackageTree>] = &[];
-            for (parent, tree) in [(&Tree::new(), &first), (&first, &second)] {
-                for plan in plan_layers(parent, none, &BTreeSet::new(), tree) {
-                    for compressor in [Compressor::Gzip, Compressor::Zstd] {
-                        // The second time every entry is there already; the tree must be the same.
-                        let (bytes, blob) = assemble(&plan.parts, &memory, &Nothing, compressor, None, Vec::new()).unwrap();
-                        let found = reader.read(&blob[..], Some(compressor), &mut Hashing::default()).unwrap();
-                        prop_assert_eq!(found, bytes.diff_id);
+            let mut stored = Stored::default();
+            let names = PACKAGES.map(package);
+            let steps = [(&Tree::new(), groups(&names, &packages), &first), (&first, Vec::new(), &second)];
+            for (parent, groups, tree) in steps {
+                for plan in plan_layers(parent, &groups, &BTreeSet::new(), tree) {
+                    for part in &plan.parts {
+                        if let Part::Segment { tree, .. } = part {
+                            let written = segment::write(tree, &memory, compressor, None, Vec::new()).unwrap();
+                            stored.0.insert(segment::key(tree, compressor), written);
+                        }
                     }
+                    let (bytes, blob) = assemble(&plan.parts, &memory, &stored, compressor, None, Vec::new()).unwrap();
+                    let found = reader.read(&blob[..], Some(compressor), &mut Hashing::default()).unwrap();
+                    prop_assert_eq!(found, bytes.diff_id);
                 }
             }
             let found = alone(&reader.into_tree());
@@ -717,7 +717,8 @@ mod tests {
             *shared = true;
         }
         let changes = ["a", "b"].map(|name| Change::Put(path(name), file.clone())).to_vec();
-        let (_, blob) = assemble(&[Part::Entries(changes)], &memory, &Nothing, Compressor::Gzip, None, Vec::new()).unwrap();
+        let (_, blob) =
+            assemble(&[Part::Entries(changes)], &memory, &Stored::default(), Compressor::Gzip, None, Vec::new()).unwrap();
         let mut reader = LayerReader::new(Limits::default());
         reader.read(&blob[..], Some(Compressor::Gzip), &mut Hashing::default()).unwrap();
         let tree = reader.into_tree();
