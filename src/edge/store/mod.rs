@@ -416,6 +416,8 @@ fn read_format(root: &Path) -> Result<bool, StoreError> {
     let path = root.join("format");
     match fs::read(&path) {
         Ok(text) if text == format!("parvis-store {FORMAT}\n").as_bytes() => Ok(true),
+        // A power cut can leave a name without its content.
+        Ok(text) if text.is_empty() => Ok(false),
         Ok(text) => {
             let text = String::from_utf8_lossy(&text[..text.len().min(40)]);
             Err(StoreError::Format { root: root.into(), found: text.trim().escape_debug().to_string() })
@@ -447,7 +449,6 @@ fn make_layout(root: &Path) -> Result<(), StoreError> {
     }
     let mut format = tempfile::Builder::new().prefix(".format-").tempfile_in(root).map_err(fail)?;
     writeln!(format, "parvis-store {FORMAT}").map_err(fail)?;
-    format.as_file().sync_all().map_err(fail)?;
     format.persist(root.join("format")).map_err(|error| fail(error.error))?;
     Ok(())
 }

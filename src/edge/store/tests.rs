@@ -150,6 +150,8 @@ fn a_store_of_a_newer_format_and_a_folder_that_is_none_are_refused() {
     drop(store);
     fs::write(root.join("format"), "parvis-store 9\n").unwrap();
     assert!(matches!(Store::open(&root), Err(StoreError::Format { found, .. }) if found == "parvis-store 9"));
+    fs::write(root.join("format"), "").unwrap();
+    assert!(Store::open(&root).is_ok(), "a power cut came before the content");
     fs::write(folder.path().join("letter.txt"), "").unwrap();
     assert!(matches!(Store::open(folder.path()), Err(StoreError::NotAStore { .. })));
 }
