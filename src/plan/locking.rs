@@ -1,0 +1,685 @@
+//! Makes a lock: decides every package of every image, moving as little as the person asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::grouping;
+use crate::debian::index::{Candidate, Universe};
+use crate::debian::relation;
+use crate::debian::release::Release;
+use crate::debian::resolve::{Request, ResolveError, Selection, met_by, resolve};
+use crate::debian::version::Version;
+use crate::model::catalog::Catalog;
+use crate::model::lock::{ArchiveState, Lock, LockedImage, LockedPackage, WRITER};
+use crate::model::name::{Architecture, ImageName, PackageName};
+use crate::model::project::{Project, SuiteRule};
+use crate::model::recipe::{Parent, Recipe};
+
+/// What may move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Only what the recipes ask anew; what is locked stays.
+    Keep,
+    /// Everything, to the newest that the archive has.
+    UpdateAll,
+    /// These packages, with those of the same source, to the newest.
+    Update(BTreeSet<PackageName>),
+    /// What a security suite has newer.
+    Security,
+}
+
+/// What a lock is made from.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    pub project: &'a Project,
+    pub catalog: &'a Catalog,
+    pub universes: &'a BTreeMap<Architecture, Universe>,
+    pub archives: Vec<ArchiveState>,
+    pub previous: Option<&'a Lock>,
+}
+
+/// A lock that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LockingError {
+    #[error("the packages of `{image}` for {architecture} cannot be chosen: {source}")]
+    Resolve { image: ImageName, architecture: Architecture, source: ResolveError },
+    #[error("the lists of packages for {0} are missing")]
+    Universe(Architecture),
+    #[error("`{0}` is not locked, so it cannot be updated")]
+    NotLocked(PackageName),
+    #[error("`{name}` stands as {one} in the lists of one architecture and as {other} in those of another")]
+    Disagree { name: PackageName, one: String, other: String },
+}
+
+impl LockingError {
+    /// Returns what a person can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Resolve { source, .. } => source.hint(),
+            Self::Universe(_) => None,
+            Self::NotLocked(name) => Some(format!("add it to a recipe, or look with `parvis why {name}` for another name")),
+            Self::Disagree { .. } => Some("the mirror is being changed: try again in an hour".into()),
+        }
+    }
+}
+
+/// Makes a lock.
+///
+/// Where nothing that is decided changes, the previous lock stays as it is, dates of the archive included: a lock says what
+/// was decided and from which state of the archive, and a decision that stands is not dated anew. So the epoch, and with it
+/// the digest of every image, changes only with a package or a recipe.
+pub fn make(inputs: &Inputs<'_>, mode: &Mode) -> Result<Lock, LockingError> {
+    let empty = Lock { writer: WRITER, epoch: 0, archives: Vec::new(), images: Vec::new(), packages: Vec::new() };
+    let previous = inputs.previous.unwrap_or(&empty);
+    if let Mode::Update(names) = mode {
+        let unknown = names.iter().find(|name| !previous.packages.iter().any(|package| package.name == **name));
+        if let Some(name) = unknown {
+            return Err(LockingError::NotLocked(name.clone()));
+        }
+    }
+    let mut architectures = inputs.project.architectures.clone();
+    architectures.sort();
+    let mut images = Vec::new();
+    let mut packages: BTreeMap<(PackageName, Architecture), LockedPackage> = BTreeMap::new();
+    for architecture in &architectures {
+        let universe = inputs.universes.get(architecture).ok_or_else(|| LockingError::Universe(architecture.clone()))?;
+        let platform = Platform { inputs, previous, universe, architecture };
+        for (image, chosen) in platform.lock(mode)? {
+            images.push(image);
+            for package in chosen {
+                merge(&mut packages, package)?;
+            }
+        }
+    }
+    let mut archives = inputs.archives.clone();
+    archives.sort_by(|left, right| left.suite.cmp(&right.suite));
+    let epoch = archives.iter().map(|archive| archive.date).max().unwrap_or(0).max(previous.epoch);
+    let lock = Lock { writer: WRITER, epoch, archives, images, packages: packages.into_values().collect() };
+    Ok(if stands(previous, &lock) { previous.clone() } else { lock })
+}
+
+/// Returns whether the previous lock says all that a new one does, and was made without passing over a check.
+fn stands(previous: &Lock, lock: &Lock) -> bool {
+    let suites = |lock: &Lock| lock.archives.iter().map(|state| (state.suite.clone(), state.archive.clone())).collect::<Vec<_>>();
+    (previous.writer, &previous.images, &previous.packages) == (lock.writer, &lock.images, &lock.packages)
+        && suites(previous) == suites(lock)
+        && previous.archives.iter().all(|state| state.accepted.is_empty())
+}
+
+/// Adds a package that may already be there for another image or architecture.
+fn merge(
+    packages: &mut BTreeMap<(PackageName, Architecture), LockedPackage>,
+    package: LockedPackage,
+) -> Result<(), LockingError> {
+    let key = (package.name.clone(), package.architecture.clone());
+    let Some(there) = packages.get_mut(&key) else {
+        packages.insert(key, package);
+        return Ok(());
+    };
+    if there.sha256 != package.sha256 {
+        let (one, other) = (there.version.clone(), package.version);
+        return Err(LockingError::Disagree { name: package.name, one, other });
+    }
+    there.depends.extend(package.depends);
+    there.depends.sort();
+    there.depends.dedup();
+    Ok(())
+}
+
+/// One architecture, for which all images take the same version of a package.
+struct Platform<'a> {
+    inputs: &'a Inputs<'a>,
+    previous: &'a Lock,
+    universe: &'a Universe,
+    architecture: &'a Architecture,
+}
+
+type Images = Vec<(LockedImage, Vec<LockedPackage>)>;
+
+impl Platform<'_> {
+    /// Chooses the packages of all images, giving up pins that stand in the way.
+    fn lock(&self, mode: &Mode) -> Result<Images, LockingError> {
+        let locked = self.previous.packages_for(self.architecture);
+        let mut pins: BTreeMap<PackageName, Candidate> =
+            locked.values().filter_map(|package| Some((package.name.clone(), self.pin(package, &locked, mode)?))).collect();
+        loop {
+            let selection = Selection::pinned(self.universe, pins.values());
+            let error = match self.images(&selection, &locked) {
+                Err(LockingError::Resolve { image, architecture, source: ResolveError::Conflict(conflict) }) => {
+                    let mut guilty: BTreeSet<PackageName> = conflict.chain.iter().chain(&conflict.involved).cloned().collect();
+                    let required = relation::parse(&conflict.requirement).unwrap_or_default();
+                    guilty.extend(required.iter().flatten().filter_map(|relation| relation.name.parse().ok()));
+                    let source = ResolveError::Conflict(conflict);
+                    (guilty, LockingError::Resolve { image, architecture, source })
+                }
+                other => return other,
+            };
+            let (guilty, error) = error;
+            let before = pins.len();
+            pins.retain(|name, pin| !guilty.contains(name) || self.is_highest(pin));
+            if pins.len() == before {
+                return Err(error);
+            }
+        }
+    }
+
+    fn is_highest(&self, pin: &Candidate) -> bool {
+        self.universe.highest(pin.name.as_str()).is_none_or(|highest| highest.version <= pin.version)
+    }
+
+    /// Returns the version that a locked package must keep or get, or nothing where it may move to the newest.
+    fn pin(&self, package: &LockedPackage, locked: &BTreeMap<&PackageName, &LockedPackage>, mode: &Mode) -> Option<Candidate> {
+        let stay = || self.as_locked(package);
+        match mode {
+            Mode::UpdateAll => None,
+            Mode::Keep => stay(),
+            Mode::Update(names) => {
+                let named = names.iter().filter_map(|name| locked.get(name)).any(|other| other.source == package.source);
+                if named { None } else { stay() }
+            }
+            Mode::Security => fix(self.universe, package).cloned().or_else(stay),
+        }
+    }
+
+    /// Returns a locked package as the archive offers it, or as the lock knows it where it has left the archive.
+    fn as_locked(&self, package: &LockedPackage) -> Option<Candidate> {
+        let versions = self.universe.versions(package.name.as_str());
+        let same = versions.iter().find(|candidate| candidate.sha256 == package.sha256);
+        same.cloned().or_else(|| Some(Candidate::from_lock(package, package.version.parse().ok()?, versions.first())))
+    }
+
+    fn images(&self, selection: &Selection<'_>, locked: &BTreeMap<&PackageName, &LockedPackage>) -> Result<Images, LockingError> {
+        let mut whole: BTreeMap<&ImageName, BTreeSet<PackageName>> = BTreeMap::new();
+        let mut images = Vec::new();
+        for member in self.inputs.catalog.iter() {
+            let recipe = &member.recipe;
+            let failed =
+                |source| LockingError::Resolve { image: recipe.name.clone(), architecture: self.architecture.clone(), source };
+            let asked = asked(recipe);
+            let request = Request {
+                installed: parent(recipe).and_then(|parent| whole.get(parent)).cloned().unwrap_or_default(),
+                essential: parent(recipe).is_none() && !asked.is_empty(),
+                asked,
+                recommends: recipe.recommends,
+            };
+            let own = resolve(selection, &request).map_err(failed)?;
+            let mut together = request.installed;
+            together.extend(own.iter().map(|candidate| candidate.name.clone()));
+            let mut packages = Vec::new();
+            for candidate in own {
+                let depends = met_by(selection, candidate, &together).map_err(failed)?.into_iter().collect();
+                packages.push(self.locked_package(candidate, depends, locked.get(&candidate.name).copied()));
+            }
+            whole.insert(&recipe.name, together);
+            let previous = self.previous.image(&recipe.name, self.architecture);
+            let budget = usize::try_from(self.inputs.project.layers.budget).unwrap_or(usize::MAX);
+            let image = LockedImage {
+                name: recipe.name.clone(),
+                architecture: self.architecture.clone(),
+                from: from(recipe),
+                asked: request.asked.into_iter().collect(),
+                recommends: recipe.recommends,
+                layers: grouping::assign(previous, &packages.iter().collect::<Vec<_>>(), budget),
+            };
+            images.push((image, packages));
+        }
+        Ok(images)
+    }
+
+    fn locked_package(&self, candidate: &Candidate, depends: Vec<PackageName>, before: Option<&LockedPackage>) -> LockedPackage {
+        if let Some(before) = before.filter(|before| before.sha256 == candidate.sha256) {
+            return LockedPackage { depends, ..before.clone() };
+        }
+        let suite = self.universe.origin(candidate).map(|origin| origin.suite.clone());
+        LockedPackage {
+            name: candidate.name.clone(),
+            version: candidate.version.to_string(),
+            architecture: candidate.architecture.clone(),
+            source: candidate.source.clone(),
+            source_version: candidate.source_version.as_ref().map(ToString::to_string),
+            // A candidate without origin stands for a locked package, and was handled above.
+            suite: suite.unwrap_or_else(|| self.inputs.project.suites[0].name.clone()),
+            file: candidate.file.to_string(),
+            size: candidate.size,
+            sha256: candidate.sha256,
+            depends,
+        }
+    }
+}
+
+/// Returns the highest version that a security suite has above a locked one.
+fn fix<'a>(universe: &'a Universe, package: &LockedPackage) -> Option<&'a Candidate> {
+    let locked: Version = package.version.parse().ok()?;
+    let secure = |candidate: &&Candidate| universe.origin(candidate).is_some_and(|origin| origin.security);
+    universe.versions(package.name.as_str()).iter().filter(secure).find(|candidate| candidate.version > locked)
+}
+
+fn parent(recipe: &Recipe) -> Option<&ImageName> {
+    match &recipe.from {
+        Parent::Scratch => None,
+        Parent::Recipe(name) => Some(name),
+    }
+}
+
+fn from(recipe: &Recipe) -> String {
+    parent(recipe).map_or_else(|| "scratch".to_owned(), ToString::to_string)
+}
+
+fn asked(recipe: &Recipe) -> BTreeSet<PackageName> {
+    recipe.packages.iter().cloned().collect()
+}
+
+/// One thing in which two locks, or a lock and the recipes, differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    ImageAdded {
+        image: ImageName,
+        architecture: Architecture,
+    },
+    ImageRemoved {
+        image: ImageName,
+        architecture: Architecture,
+    },
+    Parent {
+        image: ImageName,
+        locked: String,
+        recipe: String,
+    },
+    Asked {
+        image: ImageName,
+        added: Vec<PackageName>,
+        removed: Vec<PackageName>,
+    },
+    Recommends {
+        image: ImageName,
+        recipe: bool,
+    },
+    PackageAdded {
+        name: PackageName,
+        architecture: Architecture,
+        version: String,
+        security: bool,
+    },
+    PackageRemoved {
+        name: PackageName,
+        architecture: Architecture,
+        version: String,
+    },
+    PackageMoved {
+        name: PackageName,
+        architecture: Architecture,
+        from: String,
+        to: String,
+        security: bool,
+    },
+    /// The same version, with other dependencies, path or digest.
+    PackageChanged {
+        name: PackageName,
+        architecture: Architecture,
+    },
+    Layers {
+        image: ImageName,
+        architecture: Architecture,
+    },
+    Archives,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[PackageName]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let mark = |security: &bool| if *security { " (security)" } else { "" };
+        match self {
+            Self::ImageAdded { image, architecture } => write!(formatter, "image `{image}` for {architecture} is not locked yet"),
+            Self::ImageRemoved { image, architecture } => {
+                write!(formatter, "image `{image}` for {architecture} has no recipe any more")
+            }
+            Self::Parent { image, locked, recipe } => {
+                write!(formatter, "image `{image}` stands on `{recipe}`, and was locked on `{locked}`")
+            }
+            Self::Asked { image, added, removed } if removed.is_empty() => {
+                write!(formatter, "image `{image}` asks for {} too", list(added))
+            }
+            Self::Asked { image, added, removed } if added.is_empty() => {
+                write!(formatter, "image `{image}` no longer asks for {}", list(removed))
+            }
+            Self::Asked { image, added, removed } => {
+                write!(formatter, "image `{image}` asks for {} too, no longer for {}", list(added), list(removed))
+            }
+            Self::Recommends { image, recipe: true } => write!(formatter, "image `{image}` wants recommended packages"),
+            Self::Recommends { image, recipe: false } => {
+                write!(formatter, "image `{image}` no longer wants recommended packages")
+            }
+            Self::PackageAdded { name, version, security, .. } => write!(formatter, "+ {name} {version}{}", mark(security)),
+            Self::PackageRemoved { name, version, .. } => write!(formatter, "- {name} {version}"),
+            Self::PackageMoved { name, from, to, security, .. } => write!(formatter, "  {name} {from} -> {to}{}", mark(security)),
+            Self::PackageChanged { name, .. } => write!(formatter, "  {name}: what it depends on, or its file"),
+            Self::Layers { image, architecture } => write!(formatter, "  layers of `{image}` for {architecture}"),
+            Self::Archives => write!(formatter, "  the state of the archive"),
+        }
+    }
+}
+
+/// Says whether a lock was made for these recipes.
+///
+/// # Errors
+/// Returns all that differs.
+pub fn matches(lock: &Lock, catalog: &Catalog, architectures: &[Architecture]) -> Result<(), Vec<Difference>> {
+    let mut differences = Vec::new();
+    for architecture in architectures {
+        for member in catalog.iter() {
+            match lock.image(&member.recipe.name, architecture) {
+                None => differences
+                    .push(Difference::ImageAdded { image: member.recipe.name.clone(), architecture: architecture.clone() }),
+                Some(image) => compare_recipe(image, &member.recipe, &mut differences),
+            }
+        }
+    }
+    for image in &lock.images {
+        if catalog.recipe(&image.name).is_none() || !architectures.contains(&image.architecture) {
+            let (image, architecture) = (image.name.clone(), image.architecture.clone());
+            differences.push(Difference::ImageRemoved { image, architecture });
+        }
+    }
+    if differences.is_empty() { Ok(()) } else { Err(differences) }
+}
+
+fn compare_recipe(image: &LockedImage, recipe: &Recipe, differences: &mut Vec<Difference>) {
+    let name = || image.name.clone();
+    if image.from != from(recipe) {
+        differences.push(Difference::Parent { image: name(), locked: image.from.clone(), recipe: from(recipe) });
+    }
+    let (locked, wanted): (BTreeSet<_>, _) = (image.asked.iter().cloned().collect(), asked(recipe));
+    if locked != wanted {
+        let added = wanted.difference(&locked).cloned().collect();
+        let removed = locked.difference(&wanted).cloned().collect();
+        differences.push(Difference::Asked { image: name(), added, removed });
+    }
+    if image.recommends != recipe.recommends {
+        differences.push(Difference::Recommends { image: name(), recipe: recipe.recommends });
+    }
+}
+
+/// Returns what differs between two locks, packages first.
+#[must_use]
+pub fn differences(before: &Lock, after: &Lock, project: &Project) -> Vec<Difference> {
+    let index = |lock: &'_ Lock| -> BTreeMap<(PackageName, Architecture), LockedPackage> {
+        lock.packages.iter().map(|package| ((package.name.clone(), package.architecture.clone()), package.clone())).collect()
+    };
+    let (old, new) = (index(before), index(after));
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let security = |package: &LockedPackage| project.suites.iter().any(|suite| suite.security && suite.name == package.suite);
+    let mut found: Vec<Difference> = keys
+        .into_iter()
+        .filter_map(|key| {
+            let (name, architecture) = key.clone();
+            match (old.get(key), new.get(key)) {
+                (None, Some(to)) => {
+                    Some(Difference::PackageAdded { name, architecture, version: to.version.clone(), security: security(to) })
+                }
+                (Some(from), None) => Some(Difference::PackageRemoved { name, architecture, version: from.version.clone() }),
+                (Some(from), Some(to)) if from.version != to.version => Some(Difference::PackageMoved {
+                    name,
+                    architecture,
+                    from: from.version.clone(),
+                    to: to.version.clone(),
+                    security: security(to),
+                }),
+                (Some(from), Some(to)) if from != to => Some(Difference::PackageChanged { name, architecture }),
+                _ => None,
+            }
+        })
+        .collect();
+    for image in &after.images {
+        match before.image(&image.name, &image.architecture) {
+            None => found.push(Difference::ImageAdded { image: image.name.clone(), architecture: image.architecture.clone() }),
+            Some(old) if old.layers != image.layers && found.is_empty() => {
+                found.push(Difference::Layers { image: image.name.clone(), architecture: image.architecture.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    for image in before.images.iter().filter(|image| after.image(&image.name, &image.architecture).is_none()) {
+        found.push(Difference::ImageRemoved { image: image.name.clone(), architecture: image.architecture.clone() });
+    }
+    if found.is_empty() && before != after {
+        found.push(Difference::Archives);
+    }
+    found
+}
+
+/// Why a package is in an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The image that brings the package in; those that stand on it inherit it.
+    pub image: ImageName,
+    pub architecture: Architecture,
+    /// From what the recipe asks for down to the package.
+    pub chain: Vec<PackageName>,
+    /// Whether the first of the chain is asked for; else it is essential, or recommended by another.
+    pub asked: bool,
+}
+
+/// Returns, for each image that brings a package in, the shortest chain that leads to it.
+#[must_use]
+pub fn why(lock: &Lock, package: &PackageName, image: Option<&ImageName>) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for locked in &lock.images {
+        let line = lineage(lock, locked);
+        let wanted = image.is_none_or(|image| *image == locked.name);
+        let bringing = if image.is_some() { line.iter().copied().find(|image| has(image, package)) } else { Some(locked) };
+        let Some(bringing) = bringing.filter(|bringing| wanted && has(bringing, package)) else { continue };
+        let line = lineage(lock, bringing);
+        let present: BTreeSet<&PackageName> = line.iter().flat_map(|image| image.packages()).collect();
+        let packages = lock.packages_for(&bringing.architecture);
+        let search = |roots: &mut dyn Iterator<Item = &PackageName>| chain(&packages, &present, roots, package);
+        let asked = search(&mut bringing.asked.iter().chain(line.iter().flat_map(|image| &image.asked)));
+        let reason =
+            |chain, asked| Reason { image: bringing.name.clone(), architecture: bringing.architecture.clone(), chain, asked };
+        reasons.push(match asked {
+            Some(chain) => reason(chain, true),
+            None => {
+                let needed: BTreeSet<&PackageName> =
+                    present.iter().filter_map(|name| packages.get(*name)).flat_map(|package| &package.depends).collect();
+                let mut roots = present.iter().copied().filter(|name| !needed.contains(name));
+                reason(search(&mut roots).unwrap_or_else(|| vec![package.clone()]), false)
+            }
+        });
+    }
+    reasons
+}
+
+fn has(image: &LockedImage, package: &PackageName) -> bool {
+    image.packages().any(|name| name == package)
+}
+
+/// Returns an image and those it stands on, from the top down.
+fn lineage<'a>(lock: &'a Lock, image: &'a LockedImage) -> Vec<&'a LockedImage> {
+    let mut line = vec![image];
+    while let Some(parent) = line.last().and_then(|last| lock.images.iter().find(|image| is_parent(image, last))) {
+        // A lock is outside data: a circle must end.
+        if line.len() > lock.images.len() {
+            break;
+        }
+        line.push(parent);
+    }
+    line
+}
+
+fn is_parent(image: &LockedImage, of: &LockedImage) -> bool {
+    image.name.as_str() == of.from && image.architecture == of.architecture
+}
+
+/// Returns the shortest way along dependencies from one of the roots to a package.
+fn chain(
+    packages: &BTreeMap<&PackageName, &LockedPackage>,
+    present: &BTreeSet<&PackageName>,
+    roots: &mut dyn Iterator<Item = &PackageName>,
+    package: &PackageName,
+) -> Option<Vec<PackageName>> {
+    let mut came: BTreeMap<&PackageName, Option<&PackageName>> = BTreeMap::new();
+    let mut open: Vec<&PackageName> = Vec::new();
+    for root in roots {
+        let root = packages.get_key_value(root).map(|(root, _)| *root).filter(|root| present.contains(root));
+        if let Some(root) = root.filter(|root| !came.contains_key(root)) {
+            came.insert(root, None);
+            open.push(root);
+        }
+    }
+    let mut next = 0;
+    while let Some(name) = open.get(next).copied() {
+        next += 1;
+        if name == package {
+            let mut chain = vec![name.clone()];
+            let mut above = came.get(name).copied().flatten();
+            while let Some(name) = above {
+                chain.push(name.clone());
+                above = came.get(name).copied().flatten();
+            }
+            chain.reverse();
+            return Some(chain);
+        }
+        for below in packages.get(name).into_iter().flat_map(|package| &package.depends) {
+            if present.contains(below) && !came.contains_key(below) {
+                came.insert(below, Some(name));
+                open.push(below);
+            }
+        }
+    }
+    None
+}
+
+/// A locked package for which the archive has something newer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outdated {
+    pub name: PackageName,
+    pub architecture: Architecture,
+    pub source: PackageName,
+    pub locked: String,
+    pub available: String,
+    pub suite: String,
+    /// Whether a security suite has something newer than what is locked.
+    pub security: bool,
+}
+
+/// Returns the locked packages for which the archive has something newer, those with a security fix first, then by name.
+#[must_use]
+pub fn outdated(lock: &Lock, universes: &BTreeMap<Architecture, Universe>) -> Vec<Outdated> {
+    let mut found = Vec::new();
+    for package in &lock.packages {
+        let platform =
+            universes.iter().find(|(name, _)| **name == package.architecture || package.architecture.as_str() == "all");
+        let Some((_, universe)) = platform else { continue };
+        let (Some(highest), Ok(locked)) = (universe.highest(package.name.as_str()), package.version.parse::<Version>()) else {
+            continue;
+        };
+        if highest.version > locked {
+            found.push(Outdated {
+                name: package.name.clone(),
+                architecture: package.architecture.clone(),
+                source: package.source.clone(),
+                locked: package.version.clone(),
+                available: highest.version.to_string(),
+                suite: universe.origin(highest).map(|origin| origin.suite.to_string()).unwrap_or_default(),
+                security: fix(universe, package).is_some(),
+            });
+        }
+    }
+    found.sort_by(|left, right| {
+        (!left.security, &left.name, &left.architecture).cmp(&(!right.security, &right.name, &right.architecture))
+    });
+    found
+}
+
+/// The option that takes lists that are past their time, and what a lock records of it.
+pub const ALLOW_EXPIRED: &str = "allow-expired";
+/// The option that takes lists that are older than those of the last lock, and what a lock records of it.
+pub const ALLOW_OLDER: &str = "allow-older";
+
+const DAY: i64 = 86_400;
+
+/// A Release file that is not of the suite, or not of this time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stale {
+    #[error("it is of the suite `{found}`")]
+    OtherSuite { found: String },
+    #[error("it is dated {days} days in the future")]
+    Future { days: i64 },
+    #[error("it was valid until {days} days ago")]
+    Expired { days: i64 },
+    #[error("it is {days} days old, and the project takes at most {most}")]
+    TooOld { days: i64, most: u32 },
+    #[error("it is {days} days older than what the lock was made from")]
+    Older { days: i64 },
+}
+
+impl Stale {
+    /// Returns the option that takes it nevertheless.
+    #[must_use]
+    pub const fn option(&self) -> Option<&'static str> {
+        match self {
+            Self::OtherSuite { .. } => None,
+            Self::Future { .. } | Self::Expired { .. } | Self::TooOld { .. } => Some(ALLOW_EXPIRED),
+            Self::Older { .. } => Some(ALLOW_OLDER),
+        }
+    }
+
+    /// Returns what a person can do.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::OtherSuite { .. } => {
+                "compare `suites:` in `parvis.yaml` with the mirror; a release that was renamed is named anew there".into()
+            }
+            Self::Future { .. } => {
+                format!("check this machine's clock; `--{ALLOW_EXPIRED}` takes it nevertheless, and the lock records it")
+            }
+            Self::Expired { .. } | Self::TooOld { .. } => {
+                format!(
+                    "the mirror stands still: name another with `--mirror`; `--{ALLOW_EXPIRED}` takes it nevertheless, and the lock records it"
+                )
+            }
+            Self::Older { .. } => {
+                format!(
+                    "the mirror is behind: name another with `--mirror`; `--{ALLOW_OLDER}` takes it nevertheless, and the lock records it"
+                )
+            }
+        }
+    }
+}
+
+/// Holds a Release file against its suite and the time, and returns the options that were needed to take it.
+///
+/// # Errors
+/// Returns the first check that fails and is not allowed to.
+pub fn judge(
+    release: &Release,
+    rule: &SuiteRule,
+    now: i64,
+    previous: Option<&ArchiveState>,
+    allowed: &[&str],
+) -> Result<Vec<String>, Stale> {
+    let name = rule.name.as_str();
+    if release.suite != name && release.codename != name {
+        let found = if release.codename.is_empty() { &release.suite } else { &release.codename };
+        return Err(Stale::OtherSuite { found: found.chars().take(60).flat_map(char::escape_debug).collect() });
+    }
+    let age = now.saturating_sub(release.date);
+    let most = i64::from(rule.max_age_days).saturating_mul(DAY);
+    let expired = release.valid_until.map(|until| now.saturating_sub(until)).filter(|late| *late > 0);
+    let older = previous.map(|state| state.date.saturating_sub(release.date)).filter(|gap| *gap > 0);
+    let complaints = [
+        (age < -DAY).then(|| Stale::Future { days: -age / DAY }),
+        expired.map(|late| Stale::Expired { days: late / DAY }),
+        (age > most).then(|| Stale::TooOld { days: age / DAY, most: rule.max_age_days }),
+        older.map(|gap| Stale::Older { days: gap / DAY }),
+    ];
+    let mut accepted = BTreeSet::new();
+    for complaint in complaints.into_iter().flatten() {
+        match complaint.option().filter(|option| allowed.contains(option)) {
+            Some(option) => accepted.insert(option.to_owned()),
+            None => return Err(complaint),
+        };
+    }
+    Ok(accepted.into_iter().collect())
+}
