@@ -683,3 +683,265 @@ pub fn judge(
     }
     Ok(accepted.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::debian::index::{Origin, Reader};
+    use crate::model::digest::DownloadDigest;
+    use crate::model::problem::Source;
+
+    const DATE: i64 = 1_795_000_000;
+
+    fn project() -> Project {
+        let text = format!(
+            "name: demo\ndescription: x\nsuites:\n  - {{name: trixie, archive: debian}}\n  - {{name: trixie-security, archive: debian-security, \
+             security: true}}\nkeyring: keys/a.pgp\nkeys: [{}]\n",
+            "A".repeat(40)
+        );
+        Project::parse("parvis.yaml", &text).unwrap()
+    }
+
+    fn catalog(recipes: &[(&str, &str, &str)]) -> Catalog {
+        let files = recipes.iter().map(|(name, from, packages)| {
+            let text = format!("description: x\nfrom: {from}\npackages: [{packages}]\n");
+            (name.parse().unwrap(), Source::new(&format!("recipes/{name}.yaml"), &text))
+        });
+        Catalog::parse(files.collect(), &BTreeMap::new()).unwrap()
+    }
+
+    /// Makes a universe of packages written as `name version; Field: value; …`, for main and for security.
+    fn universes(main: &[&str], security: &[&str]) -> BTreeMap<Architecture, Universe> {
+        let architecture: Architecture = "amd64".parse().unwrap();
+        let mut reader = Reader::new(&architecture);
+        for (suite, packages) in [("trixie", main), ("trixie-security", security)] {
+            let mut text = String::new();
+            for package in packages {
+                let mut parts = package.split("; ");
+                let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
+                let digest = DownloadDigest::of(package.as_bytes()).hex();
+                let head = [
+                    "Package: ",
+                    name,
+                    "\nVersion: ",
+                    version,
+                    "\nArchitecture: amd64\nFilename: p\nSize: 1000\nSHA256: ",
+                    &digest,
+                ]
+                .concat();
+                text += &[&[head.as_str()], parts.collect::<Vec<_>>().as_slice(), &["\n"]].concat().join("\n");
+            }
+            let origin = Origin { suite: suite.parse().unwrap(), archive: "debian".into(), security: suite != "trixie" };
+            reader.read(&origin, text.as_bytes()).unwrap();
+        }
+        BTreeMap::from([(architecture, reader.finish().unwrap())])
+    }
+
+    fn state(suite: &str, date: i64) -> ArchiveState {
+        ArchiveState {
+            suite: suite.parse().unwrap(),
+            archive: "debian".into(),
+            date,
+            valid_until: None,
+            inrelease: DownloadDigest::of(&date.to_le_bytes()),
+            key: "A".repeat(40),
+            accepted: vec![],
+        }
+    }
+
+    struct World {
+        project: Project,
+        catalog: Catalog,
+        universes: BTreeMap<Architecture, Universe>,
+        date: i64,
+    }
+
+    impl World {
+        fn new(recipes: &[(&str, &str, &str)], main: &[&str], security: &[&str]) -> Self {
+            Self { project: project(), catalog: catalog(recipes), universes: universes(main, security), date: DATE }
+        }
+
+        fn lock(&self, previous: Option<&Lock>, mode: &Mode) -> Result<Lock, LockingError> {
+            let archives = vec![state("trixie-security", self.date), state("trixie", self.date - 5)];
+            let (project, catalog, universes) = (&self.project, &self.catalog, &self.universes);
+            let lock = make(&Inputs { project, catalog, universes, archives, previous }, mode)?;
+            assert_eq!(Lock::parse(&lock.render()).unwrap(), lock);
+            Ok(lock)
+        }
+    }
+
+    fn versions(lock: &Lock) -> String {
+        lock.packages.iter().map(|package| format!("{}={}", package.name, package.version)).collect::<Vec<_>>().join(" ")
+    }
+
+    const RECIPES: [(&str, &str, &str); 2] = [("base", "scratch", "ssl"), ("web", "base", "web")];
+    const OLD: [&str; 5] = [
+        "bash 1; Essential: yes; Depends: libc",
+        "libc 1",
+        "ssl 1; Depends: libc, libssl (= 1); Source: ssl",
+        "libssl 1; Source: ssl",
+        "web 1; Depends: libssl | nothing",
+    ];
+    const NEW: [&str; 5] = [
+        "bash 2; Essential: yes; Depends: libc",
+        "libc 2",
+        "ssl 1; Depends: libc, libssl (= 1); Source: ssl",
+        "libssl 1; Source: ssl",
+        "web 2; Depends: libssl | nothing",
+    ];
+    const FIXES: [&str; 2] = ["ssl 1+deb13u1; Depends: libc, libssl (= 1+deb13u1); Source: ssl", "libssl 1+deb13u1; Source: ssl"];
+
+    fn first() -> Lock {
+        World::new(&RECIPES, &OLD, &[]).lock(None, &Mode::Keep).unwrap()
+    }
+
+    #[test]
+    fn a_first_lock_holds_every_package_once_and_its_image() {
+        let lock = first();
+        assert_eq!(versions(&lock), "bash=1 libc=1 libssl=1 ssl=1 web=1");
+        assert_eq!(lock.epoch, DATE);
+        let names = |image: usize| lock.images[image].packages().map(PackageName::as_str).collect::<BTreeSet<_>>();
+        assert_eq!(names(0), BTreeSet::from(["bash", "libc", "libssl", "ssl"]));
+        assert_eq!(names(1), BTreeSet::from(["web"]));
+        assert_eq!(lock.packages[4].depends, ["libssl".parse().unwrap()]);
+    }
+
+    #[test]
+    fn what_is_locked_stays_to_the_byte_though_the_archive_moves() {
+        let mut world = World::new(&RECIPES, &NEW, &FIXES);
+        world.date += 1000;
+        let before = first();
+        assert_eq!(world.lock(Some(&before), &Mode::Keep).unwrap().render(), before.render());
+    }
+
+    #[test]
+    fn a_locked_package_that_left_the_archive_stays() {
+        let before = first();
+        let recipes = [("base", "scratch", "ssl"), ("web", "base", "web, more")];
+        let world = World::new(&recipes, &[&NEW[..2], &["web 2", "more 1; Depends: libc"]].concat(), &FIXES);
+        let lock = world.lock(Some(&before), &Mode::Keep).unwrap();
+        assert_eq!(versions(&lock), "bash=1 libc=1 libssl=1 more=1 ssl=1 web=1");
+    }
+
+    #[test]
+    fn security_moves_only_what_a_security_suite_fixes() {
+        let mut world = World::new(&RECIPES, &NEW, &FIXES);
+        world.date += 1000;
+        let lock = world.lock(Some(&first()), &Mode::Security).unwrap();
+        assert_eq!(versions(&lock), "bash=1 libc=1 libssl=1+deb13u1 ssl=1+deb13u1 web=1");
+        assert_eq!(lock.epoch, DATE + 1000);
+        let shown: Vec<String> = differences(&first(), &lock, &world.project).iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["  libssl 1 -> 1+deb13u1 (security)", "  ssl 1 -> 1+deb13u1 (security)"]);
+    }
+
+    #[test]
+    fn what_a_fix_needs_moves_with_it() {
+        let fixes = ["ssl 1+deb13u1; Depends: libc (>= 2), libssl; Source: ssl"];
+        let lock = World::new(&RECIPES, &NEW, &fixes).lock(Some(&first()), &Mode::Security).unwrap();
+        assert_eq!(versions(&lock), "bash=1 libc=2 libssl=1 ssl=1+deb13u1 web=1");
+    }
+
+    #[test]
+    fn updating_one_package_moves_its_source_and_nothing_else() {
+        let world = World::new(&RECIPES, &NEW, &FIXES);
+        let update = |name: &str| world.lock(Some(&first()), &Mode::Update(BTreeSet::from([name.parse().unwrap()])));
+        assert_eq!(versions(&update("libssl").unwrap()), "bash=1 libc=1 libssl=1+deb13u1 ssl=1+deb13u1 web=1");
+        assert_eq!(versions(&update("web").unwrap()), "bash=1 libc=1 libssl=1 ssl=1 web=2");
+        assert_eq!(update("absent").unwrap_err().to_string(), "`absent` is not locked, so it cannot be updated");
+        let all = world.lock(Some(&first()), &Mode::UpdateAll).unwrap();
+        assert_eq!(versions(&all), "bash=2 libc=2 libssl=1+deb13u1 ssl=1+deb13u1 web=2");
+    }
+
+    #[test]
+    fn a_conflict_names_the_image() {
+        let error = World::new(&RECIPES, &["ssl 1; Depends: gone"], &[]).lock(None, &Mode::Keep).unwrap_err();
+        let expected =
+            "the packages of `base` for amd64 cannot be chosen: `ssl` (asked for) needs `gone`, but the archive has no `gone`";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_lock_of_other_recipes_is_told_apart() {
+        let lock = first();
+        let architectures = ["amd64".parse().unwrap()];
+        let told = |recipes: &[(&str, &str, &str)]| match matches(&lock, &catalog(recipes), &architectures) {
+            Ok(()) => Vec::new(),
+            Err(differences) => differences.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(told(&RECIPES), Vec::<String>::new());
+        let changed = told(&[("base", "scratch", "ssl, curl"), ("web", "scratch", "nginx"), ("new", "base", "")]);
+        let expected = [
+            "image `base` asks for `curl` too",
+            "image `new` for amd64 is not locked yet",
+            "image `web` stands on `scratch`, and was locked on `base`",
+            "image `web` asks for `nginx` too, no longer for `web`",
+        ];
+        assert_eq!(changed, expected);
+        assert_eq!(told(&[("base", "scratch", "ssl")]), ["image `web` for amd64 has no recipe any more"]);
+    }
+
+    #[test]
+    fn the_way_from_a_recipe_to_a_package_is_told() {
+        let lock = first();
+        let told = |name: &str, image: Option<&str>| -> Vec<String> {
+            let image: Option<ImageName> = image.map(|image| image.parse().unwrap());
+            let reasons = why(&lock, &name.parse().unwrap(), image.as_ref());
+            let chain = |reason: &Reason| reason.chain.iter().map(PackageName::as_str).collect::<Vec<_>>().join(" > ");
+            reasons.iter().map(|reason| format!("{}: {} {}", reason.image, chain(reason), reason.asked)).collect()
+        };
+        assert_eq!(told("libssl", None), ["base: ssl > libssl true"]);
+        assert_eq!(told("libssl", Some("web")), ["base: ssl > libssl true"]);
+        assert_eq!(told("bash", None), ["base: bash false"]);
+        assert_eq!(told("absent", None), Vec::<String>::new());
+        assert_eq!(told("web", Some("base")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_archive_has_newer_is_listed_security_first() {
+        let found = outdated(&first(), &universes(&NEW, &FIXES));
+        let shown: Vec<String> = found.iter().map(|one| format!("{} {} {}", one.name, one.available, one.security)).collect();
+        assert_eq!(shown, ["libssl 1+deb13u1 true", "ssl 1+deb13u1 true", "bash 2 false", "libc 2 false", "web 2 false"]);
+    }
+
+    fn release(date: i64, valid_until: Option<i64>) -> Release {
+        Release {
+            origin: "Debian".into(),
+            suite: "stable-security".into(),
+            codename: "trixie-security".into(),
+            date,
+            valid_until,
+            acquire_by_hash: true,
+            architectures: vec![],
+            components: vec![],
+            files: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_not_of_this_time_is_refused_unless_asked_for() {
+        let project = project();
+        let rule = &project.suites[1];
+        let judged = |release: &Release, previous: Option<i64>, allowed: &[&str]| {
+            let previous = previous.map(|date| state("trixie-security", date));
+            judge(release, rule, DATE, previous.as_ref(), allowed).map_err(|stale| stale.to_string())
+        };
+        assert_eq!(judged(&release(DATE - DAY, Some(DATE + DAY)), Some(DATE - DAY), &[]), Ok(vec![]));
+        let cases = [
+            (release(DATE + 3 * DAY, None), None, ALLOW_EXPIRED, "it is dated 3 days in the future"),
+            (release(DATE - 9 * DAY, Some(DATE - 2 * DAY)), None, ALLOW_EXPIRED, "it was valid until 2 days ago"),
+            (release(DATE - 40 * DAY, None), None, ALLOW_EXPIRED, "it is 40 days old, and the project takes at most 30"),
+            (
+                release(DATE - 9 * DAY, None),
+                Some(DATE - 2 * DAY),
+                ALLOW_OLDER,
+                "it is 7 days older than what the lock was made from",
+            ),
+        ];
+        for (release, previous, option, expected) in cases {
+            assert_eq!(judged(&release, previous, &[]), Err(expected.to_owned()));
+            assert_eq!(judged(&release, previous, &[option]), Ok(vec![option.to_owned()]));
+        }
+        let other = Release { suite: "testing".into(), codename: "forky".into(), ..release(DATE, None) };
+        assert_eq!(judged(&other, None, &[ALLOW_EXPIRED, ALLOW_OLDER]), Err("it is of the suite `forky`".to_owned()));
+    }
+}
