@@ -175,8 +175,8 @@ impl Platform<'_> {
             Mode::UpdateAll => None,
             Mode::Keep => stay(),
             Mode::Update(names) => {
-                let named = names.iter().filter_map(|name| locked.get(name)).any(|other| other.source == package.source);
-                if named { None } else { stay() }
+                let moves = names.iter().filter_map(|name| locked.get(name)).any(|other| other.source == package.source);
+                if moves { None } else { stay() }
             }
             Mode::Security => fix(self.universe, package).cloned().or_else(stay),
         }
@@ -476,14 +476,13 @@ pub fn why(lock: &Lock, package: &PackageName, image: Option<&ImageName>) -> Vec
         let asked = search(&mut bringing.asked.iter().chain(line.iter().flat_map(|image| &image.asked)));
         let reason =
             |chain, asked| Reason { image: bringing.name.clone(), architecture: bringing.architecture.clone(), chain, asked };
-        reasons.push(match asked {
-            Some(chain) => reason(chain, true),
-            None => {
-                let needed: BTreeSet<&PackageName> =
-                    present.iter().filter_map(|name| packages.get(*name)).flat_map(|package| &package.depends).collect();
-                let mut roots = present.iter().copied().filter(|name| !needed.contains(name));
-                reason(search(&mut roots).unwrap_or_else(|| vec![package.clone()]), false)
-            }
+        reasons.push(if let Some(chain) = asked {
+            reason(chain, true)
+        } else {
+            let needed: BTreeSet<&PackageName> =
+                present.iter().filter_map(|name| packages.get(*name)).flat_map(|package| &package.depends).collect();
+            let mut roots = present.iter().copied().filter(|name| !needed.contains(name));
+            reason(search(&mut roots).unwrap_or_else(|| vec![package.clone()]), false)
         });
     }
     reasons
@@ -669,9 +668,9 @@ pub fn judge(
     let expired = release.valid_until.map(|until| now.saturating_sub(until)).filter(|late| *late > 0);
     let older = previous.map(|state| state.date.saturating_sub(release.date)).filter(|gap| *gap > 0);
     let complaints = [
-        (age < -DAY).then(|| Stale::Future { days: -age / DAY }),
+        (age < -DAY).then_some(Stale::Future { days: age.saturating_neg() / DAY }),
         expired.map(|late| Stale::Expired { days: late / DAY }),
-        (age > most).then(|| Stale::TooOld { days: age / DAY, most: rule.max_age_days }),
+        (age > most).then_some(Stale::TooOld { days: age / DAY, most: rule.max_age_days }),
         older.map(|gap| Stale::Older { days: gap / DAY }),
     ];
     let mut accepted = BTreeSet::new();
