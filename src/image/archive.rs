@@ -57,8 +57,6 @@ pub enum ArchiveError {
         #[source]
         source: io::Error,
     },
-    #[error("the blob `{digest}` is damaged")]
-    Damaged { digest: BlobDigest },
     #[error("the blob `{digest}` is missing")]
     MissingBlob { digest: BlobDigest },
     #[error(transparent)]
@@ -77,6 +75,27 @@ pub enum ArchiveError {
     File { file: String, problem: String },
     #[error("cannot read or write the archive")]
     Io(#[from] io::Error),
+}
+
+impl ArchiveError {
+    /// Returns the next step, where one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Blob { .. } => Some("run `parvis store verify`; what is damaged is made again".into()),
+            Self::Foreign(_) => Some("make one with `parvis save`, `docker save` or `skopeo copy`".into()),
+            Self::MissingBlob { .. }
+            | Self::Untar(UntarError::Short { .. })
+            | Self::Oci(OciError::Size { .. } | OciError::Digest { .. }) => {
+                Some("the file is not whole: copy or download it again".into())
+            }
+            Self::TwoContents | Self::Untar(UntarError::Wrong { .. }) => {
+                Some("do not load it anywhere: ask whom it came from, or make it again".into())
+            }
+            Self::Tar(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// Returns the files beside the blobs, by their names: those of an archive, and of a layout in a folder.

@@ -272,7 +272,8 @@ fn flat(config: &Configuration) -> BTreeMap<String, String> {
                     flat.insert(format!("Label {}", shown(name)), shown(value.as_str().unwrap_or_default()));
                 }
             }
-            Value::Null => {}
+            // Docker writes out what is not asked for.
+            Value::Null | Value::Bool(false) => {}
             Value::String(text) => drop(flat.insert(shown(key), shown(text))),
             other => drop(flat.insert(shown(key), shown(&other.to_string()))),
         }

@@ -327,6 +327,20 @@ pub enum LayerError {
     Write(#[from] io::Error),
 }
 
+impl LayerError {
+    /// Returns the next step, where one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { .. } | Self::DamagedSegment { .. } | Self::DamagedFiles { .. } | Self::Segment { .. } => {
+                Some("run `parvis store verify`; what is damaged is fetched or made again".into())
+            }
+            Self::Tar(error) => error.hint(),
+            Self::Write(_) => None,
+        }
+    }
+}
+
 /// Writes a layer's blob and returns both of its digests.
 ///
 /// Stored segments are copied as they are; their tar is made again from the files, only to be hashed. Checksums tell

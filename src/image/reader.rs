@@ -104,6 +104,19 @@ pub enum LayerReadError {
     Archive(#[from] ArchiveError),
 }
 
+impl LayerReadError {
+    /// Returns the next step, where one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Archive(error) => error.hint(),
+            Self::Untar(UntarError::Read(_)) | Self::Read(_) => None,
+            Self::Untar(UntarError::Short { .. }) => Some("the file is not whole: copy or download it again".into()),
+            _ => Some("do not load it anywhere: ask whom it came from, or make it again".into()),
+        }
+    }
+}
+
 /// Reads all layers of an image from an archive or layout, and checks both digests of each.
 pub fn read_image(files: &dyn Files, image: &FoundImage, limits: Limits, sink: &mut dyn Sink) -> Result<Tree, LayerReadError> {
     let mut reader = LayerReader::new(limits);

@@ -45,6 +45,21 @@ pub enum TarError {
     Refused(#[from] gate::Refused),
 }
 
+impl TarError {
+    /// Returns the next step, where one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content { .. } | Self::Size { .. } => {
+                Some("run `parvis store verify`; what is damaged is fetched or made again".into())
+            }
+            Self::Reserved { .. } => Some("give the file another name, or remove it in the recipe".into()),
+            Self::Whiteout { .. } | Self::Write(_) => None,
+            Self::Refused(refused) => refused.hint(),
+        }
+    }
+}
+
 /// Writes entries one after the other; several names of one file become hard links to the first of them.
 pub struct TarWriter<W> {
     out: W,
