@@ -136,7 +136,7 @@ fn changes(sandbox: &mut Sandbox) -> Vec<String> {
 
 #[test]
 fn all_of_this_holds_for_an_ordinary_user_with_and_without_subordinate_ids() {
-    for lent in [true] {
+    for lent in [true, false] {
         let Some(user) = User::new(lent) else { return };
         let mut tests = Command::new(std::env::current_exe().unwrap());
         tests.args(["sandbox::", "--test-threads=2"]).env("TMPDIR", user.home());
@@ -270,6 +270,80 @@ fn what_another_user_makes_is_that_users() {
     (program.uid, program.gid) = (5, 60);
     assert!(sandbox.run(&program, &mut |_, _| ()).unwrap().is_success());
     assert_eq!(changes(&mut sandbox), ["f /var/open/third 644 5:60 z"]);
+}
+
+#[test]
+fn owners_follow_renames_copies_and_folders_that_hand_on_their_group() {
+    let mut sandbox = World::new().start();
+    said(&mut sandbox, "mkdir /var/group; chown 0:50 /var/group; chmod 2775 /var/group; mkdir -m 777 /var/open");
+    let _ = changes(&mut sandbox);
+    said(&mut sandbox, "echo x >/var/group/file; cp -a /var/group/file /var/group/copy; cp /var/group/file /etc/plain");
+    said(
+        &mut sandbox,
+        "setpriv --reuid 33 --regid 34 --clear-groups sh -c 'echo y >/var/open/.new; mv /var/open/.new /var/open/final; umask 077; mkdir /var/open/own; id -u'",
+    );
+    let mut found = changes(&mut sandbox);
+    found.sort();
+    let expected = [
+        "d /var/open/own 700 33:34",
+        "f /etc/plain 644 0:0 x",
+        "f /var/group/copy 644 0:50 x",
+        "f /var/group/file 644 0:50 x",
+        "f /var/open/final 644 33:34 y",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(said(&mut sandbox, "setpriv --reuid 33 --regid 34 --clear-groups id -u"), "33\n");
+    let (outcome, _) = run(&mut sandbox, "setpriv --reuid 33 --regid 34 --clear-groups chown 0 /var/open/final");
+    assert_eq!(outcome.end, End::Exited(1));
+}
+
+/// Not a test: the process that the next one kills.
+#[test]
+fn victim_of_the_kill() {
+    let Ok(scratch) = std::env::var("PARVIS_TEST_KILLED") else { return };
+    let mut world = World::new();
+    world.spec.scratch = PathBuf::from(scratch);
+    world.spec.on_disk = true;
+    let mut sandbox = world.start();
+    let text = format!("echo x >/etc/written; echo ready; setsid sleep 1{0} & sleep 1{0}", std::process::id());
+    let _ = sandbox.run(&script(&text), &mut |_, _| {
+        fs::write(world.spec.scratch.with_extension("ready"), "").unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_sandbox_whose_parvis_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let mut parvis = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sandbox::victim_of_the_kill"])
+        .env("PARVIS_TEST_KILLED", &scratch)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait_until = |what: &str, done: &dyn Fn() -> bool| {
+        for _ in 0..500 {
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{what}");
+    };
+    wait_until("it never started", &|| scratch.with_extension("ready").exists());
+    let sleep = format!("sleep\x001{}\0", parvis.id());
+    let inside = || {
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        processes.filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == sleep.as_bytes())).count()
+    };
+    wait_until("the programs do not run", &|| inside() == 2);
+    parvis.kill().unwrap();
+    parvis.wait().unwrap();
+    wait_until("a process is left", &|| inside() == 0);
+    wait_until("the scratch folder is not empty", &|| fs::read_dir(&scratch).unwrap().next().is_none());
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(scratch.to_str().unwrap()), "{mounts}");
 }
 
 #[test]

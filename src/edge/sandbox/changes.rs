@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 
 use super::mounts::{Layers, OWNER_ATTRIBUTE};
+use super::owners::{Links, parse_owner};
 use super::wire::{Bytes, Found, Reply};
 
 /// What a path looked like; whatever is done to a file moves at least its change time.
@@ -82,7 +83,7 @@ impl Scanner {
     }
 
     /// Reports what differs from the last look: removals first, each list in the order of the paths.
-    pub fn differences(&mut self, report: &mut dyn FnMut(Difference) -> io::Result<()>) -> io::Result<()> {
+    pub fn differences(&mut self, links: &Links, report: &mut dyn FnMut(Difference) -> io::Result<()>) -> io::Result<()> {
         let News { mut removed, put } = self.look()?;
         removed.sort();
         for path in removed {
@@ -90,7 +91,7 @@ impl Scanner {
             report((Reply::Change { path, found: Found::Remove, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() }, None))?;
         }
         for (path, stamp) in put {
-            if let Some(difference) = self.describe(&path, &stamp)? {
+            if let Some(difference) = self.describe(&path, &stamp, links)? {
                 report(difference)?;
             }
         }
@@ -204,6 +205,19 @@ impl Scanner {
         self.layers.lower.iter().find_map(|folder| statat(folder, path, AtFlags::SYMLINK_NOFOLLOW).ok())
     }
 
+    /// Returns the group that a new file has from its folder, where only one id is mapped.
+    fn group_handed_on(&self, path: &[u8]) -> u32 {
+        let slash = path.iter().rposition(|byte| *byte == b'/');
+        let parent = &path[..slash.unwrap_or(0)];
+        let hands_on = self.seen.get(parent).is_some_and(|(stamp, _)| stamp.mode & libc::S_ISGID != 0);
+        if !hands_on || self.below(path).is_some() {
+            return 0;
+        }
+        let folder = self.open(parent, OFlags::DIRECTORY | OFlags::RDONLY);
+        let owner = folder.and_then(|folder| read_attributes(folder.as_fd())).ok().and_then(|attributes| attributes.owner);
+        owner.map_or(0, |(_, gid)| gid)
+    }
+
     fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -211,7 +225,7 @@ impl Scanner {
     }
 
     /// Describes a path as it stands in the upper layer; `None` when it is nothing that an image can hold.
-    fn describe(&self, path: &[u8], stamp: &Stamp) -> io::Result<Option<Difference>> {
+    fn describe(&self, path: &[u8], stamp: &Stamp, links: &Links) -> io::Result<Option<Difference>> {
         let mut mode = u16::try_from(stamp.mode & 0o7777).unwrap_or(0);
         let mut handle = None;
         let mut attributes = Attributes::default();
@@ -232,7 +246,11 @@ impl Scanner {
             }
             Kind::Whiteout | Kind::Special => return Ok(None),
         };
-        let (uid, gid) = attributes.owner.filter(|_| self.single).unwrap_or((stamp.uid, stamp.gid));
+        let (uid, gid) = match stamp.kind {
+            _ if !self.single => (stamp.uid, stamp.gid),
+            Kind::Symlink => links.get(path).copied().unwrap_or((0, 0)),
+            _ => attributes.owner.unwrap_or_else(|| (0, self.group_handed_on(path))),
+        };
         let change = Reply::Change { path: Bytes(path.to_vec()), found, mode, uid, gid, mtime, xattrs: attributes.kept };
         Ok(Some((change, handle)))
     }
@@ -315,11 +333,6 @@ fn read_attributes(handle: BorrowedFd<'_>) -> io::Result<Attributes> {
     }
     attributes.kept.sort();
     Ok(attributes)
-}
-
-fn parse_owner(value: &[u8]) -> Option<(u32, u32)> {
-    let (uid, gid) = std::str::from_utf8(value).ok()?.split_once(':')?;
-    Some((uid.parse().ok()?, gid.parse().ok()?))
 }
 
 /// Reads what a folder's attributes say, as one number that differs when they do.

@@ -14,6 +14,7 @@ mod changes;
 mod host;
 mod ladder;
 mod mounts;
+mod owners;
 mod seccomp;
 mod sys;
 mod wire;

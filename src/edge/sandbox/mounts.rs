@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount};
 
+use super::owners::Links;
 use super::wire::{Ownership, Setup, Source};
 use super::{Feature, Upper};
 
@@ -50,7 +51,7 @@ const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 pub const OWNER_ATTRIBUTE: &str = "user.parvis.owner";
 
 /// Builds the tree and makes it the root of this process, which must be the first of fresh mount and pid namespaces.
-pub fn enter(setup: &Setup, single: bool) -> Result<(Layers, Upper), SetupError> {
+pub fn enter(setup: &Setup, single: bool) -> Result<(Layers, Links, Upper), SetupError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(Feature::Mount, "make the mounts private")?;
     let scratch = OsStr::from_bytes(&setup.scratch.0);
@@ -61,8 +62,13 @@ pub fn enter(setup: &Setup, single: bool) -> Result<(Layers, Upper), SetupError>
         }
         Source::Copy(folder) => copy(setup, &folder.0)?,
     };
+    let mut links = Links::new();
     for owner in &setup.owners {
-        own(root.as_fd(), owner, single).step(None, format!("set the owner of `/{}`", owner.path.0.escape_ascii()))?;
+        let is_link =
+            own(root.as_fd(), owner, single).step(None, format!("set the owner of `/{}`", owner.path.0.escape_ascii()))?;
+        if single && is_link {
+            links.insert(owner.path.0.as_slice().into(), (owner.uid, owner.gid));
+        }
     }
     mount_proc(root.as_fd(), setup)?;
     mount_dev(root.as_fd(), single)?;
@@ -73,7 +79,7 @@ pub fn enter(setup: &Setup, single: bool) -> Result<(Layers, Upper), SetupError>
     rustix::process::pivot_root(".", ".").step(Feature::Mount, "make the tree the root")?;
     unmount(".", UnmountFlags::DETACH).step(Feature::Mount, "let go of the host's files")?;
     rustix::process::chdir("/").step(None, "enter the tree")?;
-    Ok((layers, upper))
+    Ok((layers, links, upper))
 }
 
 fn open_folder(path: &[u8]) -> Result<OwnedFd, SetupError> {
@@ -202,19 +208,19 @@ fn copy(setup: &Setup, folder: &[u8]) -> Result<(OwnedFd, Layers, Upper), SetupE
     Ok((root, Layers { upper, lower: Vec::new(), scratch: None }, Upper::Copy))
 }
 
-/// Sets owner, mode and attributes of one path of the tree, without following a link.
-pub fn own(root: BorrowedFd<'_>, owner: &Ownership, single: bool) -> io::Result<()> {
+/// Sets owner, mode and attributes of one path of the tree, without following a link; returns whether it is one.
+fn own(root: BorrowedFd<'_>, owner: &Ownership, single: bool) -> io::Result<bool> {
     let place = if owner.path.0.is_empty() { inside(root, ".")? } else { inside(root, &*owner.path.0)? };
     set_owner(place.as_fd(), owner.uid, owner.gid, single)?;
     if fstat(&place)?.st_mode & libc::S_IFMT == libc::S_IFLNK {
-        return Ok(());
+        return Ok(true);
     }
     let path = fd_path(place.as_fd());
     rustix::fs::chmod(&*path, Mode::from(u32::from(owner.mode)))?;
     for (name, value) in &owner.xattrs {
         rustix::fs::setxattr(&*path, &**name, &value.0, XattrFlags::empty())?;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Gives an open path an owner; where one id is mapped, writes down whose it is.

@@ -135,3 +135,53 @@ pub fn forbid() -> Vec<Instruction> {
     filter.extend([errno(libc::EAFNOSUPPORT), verdict(ALLOW)]);
     filter
 }
+
+/// Calls that are answered where one id is mapped: about owners and identities, and those that make something.
+const ASKED: &[i64] = &[
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getuid,
+    libc::SYS_mkdirat,
+    libc::SYS_setgid,
+    libc::SYS_setgroups,
+    libc::SYS_setregid,
+    libc::SYS_setresgid,
+    libc::SYS_setresuid,
+    libc::SYS_setreuid,
+    libc::SYS_setuid,
+    libc::SYS_symlinkat,
+];
+
+/// The same by their old names, which only this architecture has.
+#[cfg(target_arch = "x86_64")]
+const ASKED_HERE: &[i64] = &[libc::SYS_chown, libc::SYS_creat, libc::SYS_lchown, libc::SYS_mkdir, libc::SYS_symlink];
+#[cfg(not(target_arch = "x86_64"))]
+const ASKED_HERE: &[i64] = &[];
+
+/// Calls that open a file, with the argument that holds their flags: asked about only when they may make it.
+#[cfg(target_arch = "x86_64")]
+const OPENING: &[(i64, u32)] = &[(libc::SYS_openat, 2), (libc::SYS_open, 1)];
+#[cfg(not(target_arch = "x86_64"))]
+const OPENING: &[(i64, u32)] = &[(libc::SYS_openat, 2)];
+
+/// Returns the filter that asks process 1.
+pub fn ask() -> Vec<Instruction> {
+    let mut filter = prologue();
+    for &(call, flags) in OPENING {
+        filter.extend([
+            instruction(JUMP_EQUAL, number(call), 0, 4),
+            instruction(LOAD, argument(flags), 0, 0),
+            instruction(JUMP_SET, libc::O_CREAT.cast_unsigned(), 0, 1),
+            verdict(NOTIFY),
+            verdict(ALLOW),
+        ]);
+    }
+    for &call in ASKED.iter().chain(ASKED_HERE) {
+        filter.extend([instruction(JUMP_EQUAL, number(call), 0, 1), verdict(NOTIFY)]);
+    }
+    filter.push(verdict(ALLOW));
+    filter
+}

@@ -42,6 +42,8 @@ pub struct Spawn<'a> {
     pub ids: Option<(u32, u32, &'a [u32])>,
     /// Standard input, output and error; all above 2.
     pub streams: [BorrowedFd<'a>; 3],
+    /// The number that it carries; see [`carried_number`].
+    pub number: Option<u64>,
     /// A filter whose notifications the parent answers, and the socket on which the child sends its listener.
     pub notify: Option<(&'a [Instruction], BorrowedFd<'a>)>,
 }
@@ -148,6 +150,11 @@ unsafe fn become_program(shared: &Shared<'_>) -> c_int {
                 return errno();
             }
         }
+        if let Some(number) = spawn.number
+            && set_carried(0, number) < 0
+        {
+            return errno();
+        }
         step(5);
         if libc::syscall(libc::SYS_chdir, spawn.cwd.as_ptr()) < 0 {
             return errno();
@@ -214,6 +221,8 @@ pub type Notification = libc::seccomp_notif;
 const NOTIFY_RECEIVE: u32 = 0xc050_2100;
 const NOTIFY_SEND: u32 = 0xc018_2101;
 const NOTIFY_ID_VALID: u32 = 0x4008_2102;
+// `_IOW('!', 3, struct seccomp_notif_addfd)`.
+const NOTIFY_ADD_DESCRIPTOR: u32 = 0x4018_2103;
 
 /// Takes the next waiting call from a listener; `None` when its process has died meanwhile.
 pub fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
@@ -234,26 +243,81 @@ pub fn notification_is_alive(listener: BorrowedFd<'_>, id: u64) -> bool {
 }
 
 /// How a waiting call ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Answer {
     /// The kernel carries it out as if nobody had asked.
     Continue,
-    /// It returns zero, or fails with this error number.
+    /// It returns this number.
+    Value(u32),
+    /// It fails with this error number.
     Errno(i32),
+    /// It returns a new descriptor for this file.
+    Open { file: OwnedFd, close_on_exec: bool },
+}
+
+/// `struct seccomp_notif_addfd`.
+#[repr(C)]
+struct AddDescriptor {
+    id: u64,
+    flags: u32,
+    source: u32,
+    wanted: u32,
+    wanted_flags: u32,
 }
 
 /// Answers a waiting call. A process that died meanwhile is no error.
-pub fn answer_notification(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
-    let (error, flags) = match answer {
-        Answer::Continue => (0, 1), // SECCOMP_USER_NOTIF_FLAG_CONTINUE
-        Answer::Errno(errno) => (-errno, 0),
+pub fn answer_notification(listener: BorrowedFd<'_>, id: u64, answer: &Answer) -> io::Result<()> {
+    let mut response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
+    let sent = match answer {
+        Answer::Continue => {
+            response.flags = 1; // SECCOMP_USER_NOTIF_FLAG_CONTINUE
+            None
+        }
+        Answer::Value(value) => {
+            response.val = i64::from(*value);
+            None
+        }
+        Answer::Errno(errno) => {
+            response.error = -errno;
+            None
+        }
+        Answer::Open { file, close_on_exec } => {
+            let wanted_flags = if *close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 };
+            // SECCOMP_ADDFD_FLAG_SEND: the call returns the descriptor's number.
+            let add = AddDescriptor { id, flags: 2, source: file.as_raw_fd().cast_unsigned(), wanted: 0, wanted_flags };
+            // SAFETY: the structure has the size that the request number states.
+            Some(unsafe { libc::ioctl(listener.as_raw_fd(), libc::c_ulong::from(NOTIFY_ADD_DESCRIPTOR), &raw const add) })
+        }
     };
-    let response = libc::seccomp_notif_resp { id, val: 0, error, flags };
-    // SAFETY: the structure has the size that the request number states.
-    match check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::c_ulong::from(NOTIFY_SEND), &raw const response) }.into()) {
+    // SAFETY: as above.
+    let sent = sent
+        .unwrap_or_else(|| unsafe { libc::ioctl(listener.as_raw_fd(), libc::c_ulong::from(NOTIFY_SEND), &raw const response) });
+    match check(sent.into()) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Reads the number that a process and all that it starts carry; `u64::MAX` when it was never set.
+///
+/// It is the soft limit of real-time CPU time, which nothing in a sandbox uses, and which fork and exec hand on.
+pub fn carried_number(pid: Pid) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the structure.
+    check(unsafe { libc::prlimit(pid.as_raw_nonzero().get(), libc::RLIMIT_RTTIME, ptr::null(), &raw mut limit) }.into())?;
+    Ok(limit.rlim_cur)
+}
+
+/// Sets the number that a process and all that it starts carry.
+pub fn carry_number(pid: Pid, number: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads the structure.
+    check(unsafe { set_carried(pid.as_raw_nonzero().get(), number) }).map(drop)
+}
+
+unsafe fn set_carried(pid: c_int, number: u64) -> libc::c_long {
+    let limit = libc::rlimit { rlim_cur: number, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the kernel reads the structure.
+    unsafe { libc::syscall(libc::SYS_prlimit64, pid, libc::RLIMIT_RTTIME, &raw const limit, ptr::null::<libc::rlimit>()) }
 }
 
 /// Takes standard input as the control socket and puts nothing in its place.

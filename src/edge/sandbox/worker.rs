@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, renameat, unlinkat};
@@ -16,7 +17,8 @@ use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_boundin
 
 use super::changes::Scanner;
 use super::mounts::{self, SetupError, Step as _};
-use super::wire::{Bytes, Channel, Reply, Request, Run, Setup};
+use super::owners::{self, Links};
+use super::wire::{self, Bytes, Channel, Reply, Request, Run, Setup};
 use super::{Feature, Privilege, Upper, seccomp, sys};
 
 /// Carries out what the other end of standard input asks, until it goes away.
@@ -103,6 +105,16 @@ struct Worker<'a> {
     root: OwnedFd,
     null: OwnedFd,
     scanner: Scanner,
+    links: Links,
+    /// What answers programs where one id is mapped.
+    owners: Option<Registrar>,
+}
+
+/// The means of answering calls about owners.
+struct Registrar {
+    filter: Vec<sys::Instruction>,
+    /// A program about to start sends its listener through the second.
+    sockets: (UnixStream, UnixStream),
 }
 
 fn first_process(channel: &Channel, setup: &Setup, privilege: Privilege) -> io::Result<()> {
@@ -110,7 +122,9 @@ fn first_process(channel: &Channel, setup: &Setup, privilege: Privilege) -> io::
     match prepare(channel, setup, single) {
         Ok((mut worker, upper)) => {
             channel.send(&Reply::Ready(upper), &[])?;
-            worker.serve()
+            // However the conversation ends: parvis may have been killed in the middle of anything.
+            let served = worker.serve();
+            worker.leave().and(served)
         }
         Err(error) => refuse(channel, &error),
     }
@@ -119,7 +133,7 @@ fn first_process(channel: &Channel, setup: &Setup, privilege: Privilege) -> io::
 fn prepare<'a>(channel: &'a Channel, setup: &'a Setup, single: bool) -> Result<(Worker<'a>, Upper), SetupError> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(None, "be bound to parvis")?;
     rustix::process::umask(Mode::from(0));
-    let (layers, upper) = mounts::enter(setup, single)?;
+    let (layers, links, upper) = mounts::enter(setup, single)?;
     rustix::process::umask(Mode::from(0o022));
     limit(setup).step(None, "set the limits")?;
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step(None, "open /dev/null")?;
@@ -141,7 +155,17 @@ fn prepare<'a>(channel: &'a Channel, setup: &'a Setup, single: bool) -> Result<(
     sys::install_filter(&seccomp::forbid()).step(Feature::Seccomp, "install the filter of system calls")?;
     let root = openat(CWD, "/", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(None, "open the tree")?;
     let scanner = Scanner::new(layers, single).step(None, "look at the tree")?;
-    Ok((Worker { channel, setup, single, root, null, scanner }, upper))
+    let owners = if single { Some(registrar(setup)?) } else { None };
+    Ok((Worker { channel, setup, single, root, null, scanner, links, owners }, upper))
+}
+
+fn registrar(setup: &Setup) -> Result<Registrar, SetupError> {
+    if setup.without == Some(Feature::Notification) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL)).step(Feature::Notification, "answer changes of owner");
+    }
+    let sockets = UnixStream::pair().step(None, "make a socket")?;
+    sockets.0.set_nonblocking(true).step(None, "make a socket")?;
+    Ok(Registrar { filter: seccomp::ask(), sockets })
 }
 
 /// Sets the limits that every program inherits, the same on every machine where it may.
@@ -160,13 +184,14 @@ fn limit(setup: &Setup) -> io::Result<()> {
 }
 
 /// How often the number of processes is looked at while a program runs.
+const PATIENCE: Duration = Duration::from_millis(50);
 const WATCH: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 impl Worker<'_> {
     fn serve(&mut self) -> io::Result<()> {
         loop {
             let (request, descriptors) = match self.channel.receive() {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return self.leave(),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 result => result?,
             };
             match request {
@@ -201,7 +226,7 @@ impl Worker<'_> {
             .send(&Reply::Failed { feature: None, what: what.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[])
     }
 
-    /// Removes what only this process may remove: files of other ids in the scratch folder.
+    /// Ends all programs, and removes what only this process may remove: files of other ids in the scratch folder.
     fn leave(&self) -> io::Result<()> {
         sys::kill_all();
         match self.scanner.scratch() {
@@ -228,11 +253,13 @@ impl Worker<'_> {
             cwd: &cwd,
             ids: if self.single { None } else { Some((run.uid, run.gid, &run.groups)) },
             streams: [input.as_fd(), output.as_fd(), error.as_fd()],
-            notify: None,
+            number: if self.single { Some(owners::number(run.uid, run.gid)?) } else { None },
+            notify: self.owners.as_ref().map(|owners| (owners.filter.as_slice(), owners.sockets.1.as_fd())),
         });
+        let listener = self.owners.as_ref().and_then(|owners| wire::receive_descriptor(&owners.sockets.0));
         match started {
             Ok(pid) => {
-                let reply = self.wait(pid)?;
+                let reply = self.wait(pid, listener)?;
                 self.channel.send(&reply, &[])
             }
             Err(error) => {
@@ -243,18 +270,31 @@ impl Worker<'_> {
     }
 
     /// Waits for a program, then ends everything that it left behind.
-    fn wait(&mut self, program: Pid) -> io::Result<Reply> {
+    fn wait(&mut self, program: Pid, mut listener: Option<OwnedFd>) -> io::Result<Reply> {
         let ended = pidfd_open(program, PidfdFlags::empty())?;
         let mut verdict = None;
         let mut status = None;
+        let mut looked = Instant::now();
         while status.is_none() {
-            let mut watched = [PollFd::new(&ended, PollFlags::IN), PollFd::new(self.channel, PollFlags::IN)];
+            let mut watched = vec![PollFd::new(&ended, PollFlags::IN), PollFd::new(self.channel, PollFlags::IN)];
+            watched.extend(listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
             match poll(&mut watched, Some(&WATCH)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 result => result?,
             };
-            let asked = !watched[1].revents().is_empty();
-            if asked {
+            let (told, asked) = (!watched[1].revents().is_empty(), watched.get(2).map_or(PollFlags::empty(), PollFd::revents));
+            if asked.contains(PollFlags::IN) {
+                if let Some(listener) = &listener {
+                    owners::answer(listener.as_fd(), &mut self.links)?;
+                }
+                // Answers are many: the rest waits for a pause, but not for long.
+                if !told && watched[0].revents().is_empty() && looked.elapsed() < PATIENCE {
+                    continue;
+                }
+            } else if !asked.is_empty() {
+                listener = None;
+            }
+            if told {
                 match self.channel.receive()?.0 {
                     Request::Kill => sys::kill_all(),
                     _ => return Err(io::ErrorKind::InvalidData.into()),
@@ -265,6 +305,7 @@ impl Worker<'_> {
                     status = Some(found);
                 }
             }
+            looked = Instant::now();
             if status.is_none() && process_count()? > self.setup.processes as usize {
                 verdict = Some(Reply::TooManyProcesses);
                 sys::kill_all();
@@ -321,7 +362,7 @@ impl Worker<'_> {
     fn changes(&mut self) -> io::Result<()> {
         let channel = self.channel;
         let mut broken = false;
-        let result = self.scanner.differences(&mut |(reply, file)| {
+        let result = self.scanner.differences(&self.links, &mut |(reply, file)| {
             let files: Vec<BorrowedFd<'_>> = file.iter().map(AsFd::as_fd).collect();
             channel.send(&reply, &files).inspect_err(|_| broken = true)
         });
