@@ -1,6 +1,12 @@
 //! Signatures of an archive: what `gpgv` or `sqv` says, and what parvis makes of it.
 
+use std::path::Path;
+
+use parvis::debian::release::Release;
+use parvis::edge::fetch::{FetchOptions, Fetcher};
 use parvis::edge::openpgp::{OpenPgpError, Verified, verify};
+use parvis::edge::sources::mirrors;
+use parvis::model::project::Project;
 
 use crate::kit::openpgp::{Key, Signer};
 
@@ -105,6 +111,35 @@ fn a_keyring_that_is_none_is_refused() {
         assert!(words.starts_with("the keyring holds no OpenPGP keys: "), "{words}");
     }
     assert!(verify(message.as_bytes(), &[0x99, 0xff, 0xff, 1], &[Key::Archive.fingerprint()]).is_err());
+}
+
+#[test]
+fn the_real_archive_is_believed_by_the_keys_of_this_project() {
+    let nothing = std::collections::BTreeMap::new();
+    let archives = ["debian", "debian-security"];
+    let given = std::env::var("PARVIS_MIRROR").ok();
+    let Ok(mirrors) = mirrors(&archives, given.as_deref(), Path::new("/etc/apt"), &nothing) else {
+        eprintln!("skipped: this machine names no mirror");
+        return;
+    };
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("parvis.yaml")).unwrap();
+    let project = Project::parse("parvis.yaml", &text).unwrap();
+    let keyring = Path::new(env!("CARGO_MANIFEST_DIR")).join(String::from_utf8(project.keyring.as_bytes().to_vec()).unwrap());
+    let keyring = std::fs::read(keyring).unwrap();
+    let door = Fetcher::new(FetchOptions::default());
+    for rule in &project.suites {
+        let suite = &rule.name;
+        let urls: Vec<String> = mirrors[&rule.archive].urls.iter().map(|url| format!("{url}/dists/{suite}/InRelease")).collect();
+        let message = door.fetch_bytes("InRelease", &urls, 4 << 20).unwrap();
+        let verified = verify(&message, &keyring, &rule.keys).unwrap();
+        let release = Release::parse(&verified.text).unwrap();
+        assert_eq!(release.codename, suite.as_str());
+        assert!(rule.keys.contains(&verified.key));
+        let mut changed = message.clone();
+        let place = message.windows(6).position(|window| window == b"Label:").unwrap();
+        changed[place + 7] ^= 1;
+        assert!(matches!(verify(&changed, &keyring, &rule.keys), Err(OpenPgpError::Refused { .. })));
+    }
 }
 
 /// Returns the first message with the signatures of both, by `gpg --dearmor` and `--enarmor`.
