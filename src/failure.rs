@@ -92,6 +92,15 @@ impl Failure {
         self
     }
 
+    /// Adds a cause only where there is one.
+    #[must_use]
+    pub fn maybe_because(mut self, source: Option<impl Into<Box<dyn Error + Send + Sync>>>) -> Self {
+        if let Some(source) = source {
+            self.source = Some(source.into());
+        }
+        self
+    }
+
     /// Adds a rendered picture of the guilty source line.
     #[must_use]
     pub fn snippet(mut self, snippet: impl Into<String>) -> Self {

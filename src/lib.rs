@@ -25,6 +25,9 @@ pub mod edge;
 pub mod image;
 pub mod plan;
 
+pub mod execute;
+
 pub mod verbs;
 
 pub mod ui;
+pub mod cli;

@@ -12,8 +12,10 @@ pub trait Screen: Sync {
     fn document(&self, value: &Value);
     /// Starts a piece of work that takes a while. Dropping it ends it.
     fn work(&self, title: &str, total: Option<u64>, unit: Unit) -> Box<dyn Task>;
-    /// Prints text as it is: the output of a command.
+    /// Prints bytes as they are: the standard output of a command.
     fn raw(&self, bytes: &[u8]);
+    /// Prints bytes as they are beside the result: the standard error of a command.
+    fn note_raw(&self, bytes: &[u8]);
 }
 
 /// What a piece of work counts.

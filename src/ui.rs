@@ -125,6 +125,10 @@ impl Screen for Ui {
         self.print(bytes);
     }
 
+    fn note_raw(&self, bytes: &[u8]) {
+        let _ = self.bars.suspend(|| io::stderr().lock().write_all(bytes));
+    }
+
     fn work(&self, title: &str, total: Option<u64>, unit: Unit) -> Box<dyn Task> {
         if self.dress.quiet {
             return Box::new(Silent);

@@ -2,7 +2,7 @@
 //!
 //! Source: passwd(5), group(5), shadow(5), gshadow(5); Debian Policy, section 9.2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::model::name::AccountName;
@@ -250,6 +250,8 @@ fn joined(lines: &[Line]) -> Vec<u8> {
 pub struct Accounts {
     users: BTreeMap<String, (u32, u32)>,
     groups: BTreeMap<String, u32>,
+    /// The groups that list each user.
+    members: BTreeMap<String, Vec<u32>>,
 }
 
 impl Accounts {
@@ -264,6 +266,16 @@ impl Accounts {
         }
         for (name, ids) in entries("group", group, 4, 2..3)? {
             accounts.groups.entry(name).or_insert(ids[0]);
+        }
+        for line in String::from_utf8_lossy(group).lines() {
+            let fields: Vec<&str> = line.split(':').collect();
+            if let [_, _, gid, members] = fields[..]
+                && let Ok(gid) = gid.parse()
+            {
+                for member in members.split(',').filter(|member| !member.is_empty()) {
+                    accounts.members.entry(member.to_owned()).or_default().push(gid);
+                }
+            }
         }
         Ok(accounts)
     }
@@ -289,6 +301,13 @@ impl Accounts {
     #[must_use]
     pub fn user(&self, name: &str) -> Option<(u32, u32)> {
         self.users.get(name).copied()
+    }
+
+    /// Returns the gids of the groups that list a user as a member, sorted.
+    #[must_use]
+    pub fn memberships(&self, name: &str) -> Vec<u32> {
+        let groups: BTreeSet<u32> = self.members.get(name).into_iter().flatten().copied().collect();
+        groups.into_iter().collect()
     }
 
     /// Returns the gid of a group.

@@ -1,8 +1,10 @@
 //! The doors: each file touches one part of the world outside.
 
+pub mod again;
 pub mod engine;
 pub mod fetch;
 pub mod openpgp;
+pub mod output;
 pub mod project;
 pub mod sandbox;
 pub mod sources;

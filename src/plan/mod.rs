@@ -1,5 +1,7 @@
-//! What will be done.
+//! What will be done: the steps of a build as a value, decided before anything runs.
 
+pub mod edits;
 pub mod grouping;
 pub mod lint;
 pub mod locking;
+pub mod steps;

@@ -1,12 +1,24 @@
 //! The subcommands: one file each, its options beside its function.
 
+pub mod archive;
+pub mod build;
 pub mod check;
+pub mod doctor;
+pub mod load;
+pub mod plan;
+pub mod run;
+pub mod save;
 pub mod schema;
+pub mod store;
+pub mod test;
+mod twice;
+pub mod workplace;
 
 use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::edge::fetch::FetchOptions;
 use crate::failure::Failure;
 use crate::screen::Screen;
 
@@ -20,28 +32,16 @@ pub struct Context<'a> {
     pub mirrors: Vec<String>,
     /// The profile whose variables recipes see; the project's default where absent.
     pub profile: Option<String>,
-    /// Nothing may be fetched.
-    pub offline: bool,
     /// Results are printed as JSON.
     pub json: bool,
     /// How many threads do the heavy work.
     pub threads: usize,
     /// Seconds since 1970 at the start of the program.
     pub now: i64,
-    /// What the environment says of proxies and certificates for fetching.
-    pub proxy: Proxies,
+    /// How the network is reached.
+    pub fetch: FetchOptions,
     /// Where people read.
     pub screen: &'a dyn Screen,
-}
-
-/// How the network is reached.
-#[derive(Debug, Clone, Default)]
-pub struct Proxies {
-    pub http: Option<String>,
-    pub https: Option<String>,
-    pub none: Option<String>,
-    /// A PEM file of further certificate authorities.
-    pub certificates: Option<PathBuf>,
 }
 
 impl Context<'_> {

@@ -111,7 +111,7 @@ fn said(sandbox: &mut Sandbox, text: &str) -> String {
 /// Returns what changed, one line each: `-path`, or kind, path, mode, owner, content or target.
 fn changes(sandbox: &mut Sandbox) -> Vec<String> {
     let mut contents = BTreeMap::new();
-    let changes = sandbox.changes(&mut |content| {
+    let changes = sandbox.changes(&mut |content, _| {
         let mut bytes = Vec::new();
         content.read_to_end(&mut bytes)?;
         let digest = FileDigest::of(&bytes);

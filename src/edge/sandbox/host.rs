@@ -21,7 +21,7 @@ use crate::model::digest::FileDigest;
 use crate::model::tree::{Change, Entry, Kind, Origin, TreePath, escape};
 
 /// Takes the content of a file; returns its digest and size.
-pub type Store<'a> = &'a mut dyn FnMut(&mut dyn Read) -> io::Result<(FileDigest, u64)>;
+pub type Store<'a> = &'a mut dyn FnMut(&mut dyn Read, u16) -> io::Result<(FileDigest, u64)>;
 
 /// A tree in which programs run. Dropping it ends all of them.
 #[derive(Debug)]
@@ -247,7 +247,7 @@ impl Sandbox {
                         xattrs: xattrs.into_iter().map(|(name, value)| (name, value.0)).collect(),
                         origin: Origin::Parvis,
                     };
-                    match change(&path.0, found, files, entry, store) {
+                    match change(&path.0, found, files, mode, entry, store) {
                         Ok(change) => changes.push(change),
                         Err(error) => failed = Some(error),
                     }
@@ -350,6 +350,7 @@ fn change(
     path: &[u8],
     found: Found,
     files: Vec<OwnedFd>,
+    mode: u16,
     entry: impl FnOnce(Kind) -> Entry,
     store: Store<'_>,
 ) -> Result<Change, SandboxError> {
@@ -360,7 +361,7 @@ fn change(
         Found::Symlink(target) => Kind::Symlink { target: target.0.into() },
         Found::File { shared } => {
             let mut file = files.into_iter().next().map(File::from).ok_or(SandboxError::Protocol)?;
-            let (digest, size) = store(&mut file).map_err(local("store a file of the sandbox"))?;
+            let (digest, size) = store(&mut file, mode).map_err(local("store a file of the sandbox"))?;
             Kind::File { digest, size, shared }
         }
     };

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::draft::fixed_date;
 use super::{Item, Store, StoreError, explain, plain, regular_size, stored_mode};
-use crate::model::digest::FileDigest;
+use crate::model::digest::{FileDigest, Hasher, TreeDigest};
 use crate::model::tree::{Entry, Kind, Tree, TreePath, Xattrs};
 
 /// The mode of every folder in a farm until the fix-ups are applied.
@@ -81,6 +82,54 @@ impl Store {
             workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
         Ok(Farm { fixups: tree.iter().filter_map(|(path, entry)| fixup(path, entry)).collect() })
+    }
+
+    /// Returns the folder of a farm that stays in the store: made once, laid under the overlays of any number of sandboxes.
+    ///
+    /// Each of `hidden` becomes a whiteout as overlayfs knows it, a device 0:0: it hides what lower layers have there.
+    /// Farms stay because removing one costs more than making it: the file system writes a journal entry per link.
+    pub fn kept_farm(&self, tree: &Tree, hidden: &[TreePath]) -> Result<PathBuf, StoreError> {
+        let mut hasher = Hasher::new();
+        hasher.update(tree.to_text().as_bytes());
+        for path in hidden {
+            hasher.update(format!("hidden {path}\n").as_bytes());
+        }
+        let key: TreeDigest = hasher.finish();
+        let place = self.root().join("farms").join(key.hex());
+        if place.is_dir() {
+            return Ok(place);
+        }
+        let draft = self.root().join(format!("tmp/{:016x}-farm-{}", self.tag, self.serial.fetch_add(1, Ordering::Relaxed)));
+        self.farm(tree, &draft)?;
+        for path in hidden {
+            self.hide(&draft, path)?;
+        }
+        match std::fs::rename(&draft, &place) {
+            // Another build was quicker.
+            Err(_) if place.is_dir() => std::fs::remove_dir_all(&draft).map_err(|source| plain("remove", &draft, source))?,
+            other => other.map_err(|source| self.explain("write", &place, 0, source))?,
+        }
+        Ok(place)
+    }
+
+    fn hide(&self, farm: &Path, path: &TreePath) -> Result<(), StoreError> {
+        let fail = |error: Errno| plain("write", &farm.join(os(path)), error.into());
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(farm, flags, Mode::empty()).map_err(fail)?;
+        let folder = open_folder(&root, &path.parent().unwrap_or_else(TreePath::root)).map_err(fail)?;
+        // Anybody may make this one device (Linux 5.8).
+        rustix::fs::mknodat(&folder, path.file_name(), FileType::CharacterDevice, Mode::empty(), 0).map_err(fail)
+    }
+
+    /// Removes all farms; they are made again when they are needed.
+    pub fn remove_farms(&mut self) -> Result<(), StoreError> {
+        self.lock.try_lock().map_err(|_| StoreError::InUse { root: self.root().into() })?;
+        let farms = self.root().join("farms");
+        for entry in std::fs::read_dir(&farms).map_err(|source| plain("read", &farms, source))? {
+            let path = entry.map_err(|source| plain("read", &farms, source))?.path();
+            std::fs::remove_dir_all(&path).map_err(|source| plain("remove", &path, source))?;
+        }
+        Ok(())
     }
 
     fn make_leaves(

@@ -35,7 +35,7 @@ const RECORD_LIMIT: u64 = 256 << 20;
 /// The trailer of a segment: its digest.
 const TRAILER: u64 = 32;
 
-const LAYOUT: [&str; 8] = ["format", "lock", "downloads", "files", "blobs", "segments", "records", "tmp"];
+const LAYOUT: [&str; 10] = ["format", "lock", "downloads", "files", "blobs", "segments", "records", "farms", "stat", "tmp"];
 
 /// A store that cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,8 @@ impl StoreError {
 /// blobs/sha256/<hex>           layers, configurations, manifests
 /// segments/<key>               the compressed tar members of a package, followed by their digest (32 bytes)
 /// records/<kind>/<key>         small results, each with a header that tells a torn or flipped one
+/// farms/<digest>/              a tree as folders and hard links to files/, laid under overlays (see Store::kept_farm)
+/// stat/<project>               digests of a project's own files, by their dates and sizes
 /// tmp/                         what is being written where the file system has no nameless files
 /// ```
 ///
@@ -186,6 +188,20 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns the bytes that are free for the store.
+    pub fn free(&self) -> Result<u64, StoreError> {
+        let found = rustix::fs::fstatvfs(&self.folder).map_err(|error| plain("look at", &self.root, error.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// Makes an empty folder for one sandbox. It goes away with the leftovers of dead processes.
+    pub fn scratch(&self) -> Result<PathBuf, StoreError> {
+        let serial = self.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let place = self.root.join(format!("tmp/{:016x}-scratch-{serial}", self.tag));
+        fs::DirBuilder::new().mode(0o700).create(&place).map_err(|source| self.explain("make", &place, 0, source))?;
+        Ok(place)
     }
 
     /// Returns the folder into which verified downloads go, each under the 64 digits of its digest.
@@ -300,6 +316,12 @@ impl Store {
         }
     }
 
+    /// Returns whether a small result is there, without reading it.
+    pub fn has_record(&self, kind: &str, key: &str) -> Result<bool, StoreError> {
+        let item = Item::Record { kind: named(kind)?.into(), key: named(key)?.into() };
+        Ok(self.size_of(&item).is_some())
+    }
+
     fn read_record(&self, item: &Item) -> Result<Vec<u8>, StoreError> {
         let path = self.root.join(item.path());
         let damaged = |what| StoreError::Damaged { path: path.clone(), what };
@@ -375,7 +397,7 @@ impl Store {
     fn empty_tmp(&self) {
         let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
         for entry in entries.flatten() {
-            let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
         }
     }
 
@@ -441,7 +463,7 @@ fn make_layout(root: &Path) -> Result<(), StoreError> {
         builder.recursive(true).mode(0o700);
         builder
     };
-    for name in ["downloads", "files", "blobs/sha256", "segments", "records", "tmp"] {
+    for name in ["downloads", "files", "blobs/sha256", "segments", "records", "farms", "stat", "tmp"] {
         builder().create(root.join(name)).map_err(fail)?;
     }
     for prefix in 0..=255_u8 {

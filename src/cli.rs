@@ -1,0 +1,210 @@
+//! The command line: the sole reader of arguments and environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::edge::fetch::{FetchOptions, Proxies};
+use crate::failure::Failure;
+use crate::ui::{Dress, Ui};
+use crate::verbs::{self, Answer, Context};
+
+/// Builds the container images of a whole system from Debian packages, with no daemon.
+#[derive(Debug, Parser)]
+#[command(name = "parvis", version, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Folder of the project, where `parvis.yaml` is (default: here, or the nearest folder above that has one)
+    #[arg(long, short = 'C', global = true, value_name = "FOLDER", help_heading = "Everywhere")]
+    project: Option<PathBuf>,
+    /// Folder of the store (default: `$PARVIS_STORE`, else `parvis` in the user's cache folder)
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Everywhere")]
+    store: Option<PathBuf>,
+    /// Mirror of an archive, as `URL` or `ARCHIVE=URL` (default: `$PARVIS_MIRROR`, the host's apt sources, `parvis.yaml`)
+    #[arg(long, global = true, value_name = "MIRROR", help_heading = "Everywhere")]
+    mirror: Vec<String>,
+    /// Profile whose variables the recipes see
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Everywhere")]
+    profile: Option<String>,
+    /// Fetch nothing
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    offline: bool,
+    /// Print the result as JSON
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    json: bool,
+    /// Print only results and errors
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    quiet: bool,
+    /// Threads for the heavy work (default: one per core); the result never depends on it
+    #[arg(long, global = true, value_name = "N", help_heading = "Everywhere")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show what `build` would do, and why
+    Plan(verbs::plan::Arguments),
+    /// Build the images
+    Build(verbs::build::Arguments),
+    /// Run the tests that the recipes state, without Docker
+    Test(verbs::test::Arguments),
+    /// Run a command in an image, without Docker
+    Run(verbs::run::Arguments),
+    /// Write images to one file that docker, podman and skopeo read
+    Save(verbs::save::Arguments),
+    /// Hand images to docker or podman
+    Load(verbs::load::Arguments),
+    /// Look for mistakes in the project, with advice
+    Check(verbs::check::Options),
+    /// Print the JSON Schemas of the project's files
+    Schema(verbs::schema::Options),
+    /// Verify, clean or locate the store
+    Store(verbs::store::Arguments),
+    /// Say whether this machine can build, and what to do where it cannot
+    Doctor(verbs::doctor::Arguments),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man {
+        folder: PathBuf,
+    },
+}
+
+/// Runs the program and returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let quiet_start = Ui::new(Dress::detect(no_color(), dumb(), false));
+    let cli = match parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; everything else is a wrong command line.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let ui = if cli.global.quiet { Ui::new(Dress::detect(no_color(), dumb(), true)) } else { quiet_start };
+    match run(cli, &ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            ui.failure(&failure);
+            ExitCode::from(failure.kind().exit_code())
+        }
+    }
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn run(cli: Cli, ui: &Ui) -> Answer {
+    let Cli { global, verb } = cli;
+    let context = context(global, ui)?;
+    match verb {
+        Verb::Plan(arguments) => verbs::plan::run(&arguments, &context),
+        Verb::Build(arguments) => verbs::build::run(&arguments, &context),
+        Verb::Test(arguments) => verbs::test::run(&arguments, &context),
+        Verb::Run(arguments) => verbs::run::run(&arguments, &context),
+        Verb::Save(arguments) => verbs::save::run(&arguments, &context),
+        Verb::Load(arguments) => verbs::load::run(&arguments, &context),
+        Verb::Check(arguments) => verbs::check::run(&arguments, &context),
+        Verb::Schema(arguments) => verbs::schema::run(&arguments, &context),
+        Verb::Store(arguments) => verbs::store::run(&arguments, &context),
+        Verb::Doctor(arguments) => verbs::doctor::run(&arguments, &context),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "parvis", &mut script);
+            context.screen.raw(&script);
+            Ok(())
+        }
+        Verb::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
+            .map_err(|error| Failure::world(format!("cannot write manual pages to `{}`", folder.display())).because(error)),
+    }
+}
+
+fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
+    let folder = match global.project {
+        Some(folder) => folder,
+        None => std::env::current_dir().map_err(|error| Failure::world("the current folder is gone").because(error).hint("cd to the project"))?,
+    };
+    let mirrors = if global.mirror.is_empty() {
+        variable("PARVIS_MIRROR").map(|value| value.split_whitespace().map(ToOwned::to_owned).collect()).unwrap_or_default()
+    } else {
+        global.mirror
+    };
+    let threads = match global.threads {
+        Some(0) => return Err(Failure::project("`--threads 0` leaves nobody to do the work").hint("give 1 or more, or leave it out")),
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    Ok(Context {
+        folder,
+        store: store(global.store)?,
+        mirrors,
+        profile: global.profile,
+        json: global.json,
+        threads,
+        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
+        fetch: FetchOptions {
+            offline: global.offline,
+            proxies: Proxies {
+                // Only the lower-case name: a web server's environment may hold HTTP_PROXY from a request's header.
+                http: variable("http_proxy"),
+                https: variable("https_proxy").or_else(|| variable("HTTPS_PROXY")),
+                all: variable("all_proxy").or_else(|| variable("ALL_PROXY")),
+                except: variable("no_proxy").or_else(|| variable("NO_PROXY")),
+            },
+            ca_file: variable("SSL_CERT_FILE").map(PathBuf::from),
+            ..FetchOptions::default()
+        },
+        screen: ui,
+    })
+}
+
+/// Returns the store's folder: the option, `$PARVIS_STORE`, `$XDG_CACHE_HOME/parvis`, `~/.cache/parvis`.
+fn store(option: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let folder = |name: &str| variable(name).map(PathBuf::from);
+    option
+        .or_else(|| folder("PARVIS_STORE"))
+        .or_else(|| folder("XDG_CACHE_HOME").filter(|cache| cache.is_absolute()).map(|cache| cache.join("parvis")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache/parvis")))
+        .ok_or_else(|| Failure::project("no folder for the store: neither `PARVIS_STORE` nor `HOME` is set").hint("add `--store FOLDER`"))
+}
+
+/// Returns an environment variable that is set and not empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn no_color() -> bool {
+    variable("NO_COLOR").is_some()
+}
+
+fn dumb() -> bool {
+    variable("TERM").as_deref() == Some("dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

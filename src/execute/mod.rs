@@ -1,0 +1,286 @@
+//! A plan meets the doors: carries out what is not recalled, and remembers it.
+
+mod images;
+mod room;
+mod trees;
+mod unpack;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::edge::store::{Item, Store, StoreError};
+use crate::failure::Failure;
+use crate::image::member::Compressor;
+use crate::model::catalog::Catalog;
+use crate::model::digest::{BlobDigest, DiffId, StepKey};
+use crate::model::lock::{Lock, LockedPackage};
+use crate::model::name::{Architecture, ImageName};
+use crate::model::tree::{Entry, Kind, Tree};
+use crate::plan::steps::{ImagePlan, Input, Plan, Sources, Step, Work};
+use crate::screen::Screen;
+
+pub use room::{Room, RoomRequest};
+pub use trees::words as how_it_ended;
+pub use unpack::{UnpackError, Unpacked};
+
+/// Everything a build needs beside its plan.
+pub struct Site<'a> {
+    pub store: &'a Store,
+    pub catalog: &'a Catalog,
+    pub lock: &'a Lock,
+    pub sources: &'a Sources,
+    pub compressor: Compressor,
+    pub threads: usize,
+    pub screen: &'a dyn Screen,
+    /// Labels that every image of the project gets.
+    pub labels: BTreeMap<String, String>,
+    /// What tells two projects apart in the store's memory of last runs.
+    pub project: String,
+}
+
+/// One layer of an image, as its record has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    pub title: String,
+    pub created_by: String,
+    pub digest: BlobDigest,
+    pub size: u64,
+    pub diff_id: DiffId,
+    pub raw_size: u64,
+}
+
+/// An image that stands in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    pub manifest: BlobDigest,
+    pub manifest_size: u64,
+    pub config: BlobDigest,
+    pub layers: Vec<LayerRecord>,
+}
+
+impl ImageRecord {
+    /// Returns the bytes of all layers as they are sent.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).sum()
+    }
+
+    /// Returns the bytes of all layers unpacked.
+    #[must_use]
+    pub fn raw_size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.raw_size).sum()
+    }
+}
+
+/// An image at the end of a build.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub name: ImageName,
+    pub record: ImageRecord,
+    /// Nothing had to be done for it.
+    pub recalled: bool,
+    pub seconds: f64,
+}
+
+/// Whether a step is recalled, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    Recalled,
+    /// The reasons in words; empty where the step never ran before.
+    ToDo(Vec<String>),
+}
+
+const TREE: &str = "tree-1";
+const LAYERS: &str = "layers-1";
+const IMAGE: &str = "image-1";
+const LAST: &str = "last-1";
+
+impl Site<'_> {
+    /// Returns whether a step's result stands in the store, and if not, what changed since it last ran.
+    pub fn state(&self, platform: &Architecture, image: &ImageName, step: &Step) -> Result<State, Failure> {
+        let kind = match step.work {
+            Work::Layers => LAYERS,
+            Work::Image => IMAGE,
+            _ => TREE,
+        };
+        if self.store.has_record(kind, &step.key.hex()).map_err(from_store)? {
+            return Ok(State::Recalled);
+        }
+        let last = self.store.record(LAST, &self.last_key(platform, image, step)).map_err(from_store)?;
+        let earlier: Option<Vec<(String, String)>> = last.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let earlier = earlier.map(|inputs| inputs.into_iter().map(|(label, value)| Input { label, value }).collect::<Vec<_>>());
+        Ok(State::ToDo(earlier.map_or_else(Vec::new, |earlier| {
+            let reasons = step.reasons(&earlier);
+            if reasons.is_empty() { vec!["its result is gone from the store".to_owned()] } else { reasons }
+        })))
+    }
+
+    fn last_key(&self, platform: &Architecture, image: &ImageName, step: &Step) -> String {
+        let place = format!("{}\n{platform}\n{image}\n{}", self.project, step.place());
+        StepKey::of(place.as_bytes()).hex()
+    }
+
+    fn remember(&self, platform: &Architecture, image: &ImageName, step: &Step) -> Result<(), Failure> {
+        let inputs: Vec<(&str, &str)> = step.inputs.iter().map(|input| (&*input.label, &*input.value)).collect();
+        let bytes = serde_json::to_vec(&inputs).map_err(|error| Failure::bug("inputs cannot be written down").because(error))?;
+        self.store.put_record(LAST, &self.last_key(platform, image, step), &bytes).map_err(from_store)
+    }
+
+    /// Returns a finished image; `None` where it was not built, or a blob of it is gone.
+    pub fn image(&self, key: &StepKey) -> Result<Option<ImageRecord>, Failure> {
+        let Some(bytes) = self.store.record(IMAGE, &key.hex()).map_err(from_store)? else { return Ok(None) };
+        let Ok(record) = serde_json::from_slice::<ImageRecord>(&bytes) else { return Ok(None) };
+        let whole = record.layers.iter().all(|layer| self.store.blob_size(&layer.digest) == Some(layer.size))
+            && self.store.blob_size(&record.manifest) == Some(record.manifest_size)
+            && self.store.blob_size(&record.config).is_some();
+        Ok(whole.then_some(record))
+    }
+
+    /// Returns the tree that a step made; `None` where it was not made.
+    pub fn tree(&self, key: &StepKey) -> Result<Option<Tree>, Failure> {
+        let Some(bytes) = self.store.record(TREE, &key.hex()).map_err(from_store)? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|error| Failure::world("a tree in the store is not text").because(error))?;
+        Tree::from_text(&text).map(Some).map_err(|error| Failure::world("a tree in the store cannot be read").because(error))
+    }
+
+    /// Returns the packages that an image's own step takes.
+    fn packages<'b>(&'b self, plan: &Plan, image: &ImageName) -> Vec<&'b LockedPackage> {
+        self.lock
+            .image(image, &plan.platform)
+            .into_iter()
+            .flat_map(|locked| locked.packages())
+            .filter_map(|name| self.lock.package(name, &plan.platform))
+            .collect()
+    }
+
+    /// Returns the same place of work with another store.
+    #[must_use]
+    pub fn with_store<'b>(&'b self, store: &'b Store) -> Site<'b> {
+        Site { store, labels: self.labels.clone(), project: self.project.clone(), ..*self }
+    }
+
+    /// Returns all packages of a plan, each once.
+    pub fn all_packages(&self, plan: &Plan) -> Vec<&LockedPackage> {
+        let all = plan.images.iter().flat_map(|image| self.packages(plan, &image.name));
+        all.map(|package| (package.sha256, package)).collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// Returns the packages that must be at hand for what is to do, each once.
+    pub fn wanted(&self, plan: &Plan) -> Result<Vec<&LockedPackage>, Failure> {
+        let mut wanted = BTreeMap::new();
+        for image in &plan.images {
+            if self.image(&image.image_step().key)?.is_some() {
+                continue;
+            }
+            for package in self.packages(plan, &image.name) {
+                wanted.insert(package.sha256, package);
+            }
+        }
+        Ok(wanted.into_values().collect())
+    }
+
+    /// Returns those of the wanted packages that have to be downloaded first.
+    pub fn missing<'b>(&self, wanted: &[&'b LockedPackage]) -> Result<Vec<&'b LockedPackage>, Failure> {
+        let mut missing = Vec::new();
+        for package in wanted {
+            let there = unpack::is_unpacked(self.store, package).map_err(from_unpack)?
+                || self.store.has_download(&package.sha256, package.size);
+            if !there {
+                missing.push(*package);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Returns whether every image of a plan stands in the store.
+    pub fn is_finished(&self, plan: &Plan) -> Result<bool, Failure> {
+        for image in &plan.images {
+            if self.image(&image.image_step().key)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Carries out a plan. All packages that are wanted must be at hand.
+    pub fn build(&self, plan: &Plan) -> Result<Vec<Built>, Failure> {
+        let mut recalled: BTreeMap<&ImageName, ImageRecord> = BTreeMap::new();
+        for image in &plan.images {
+            if let Some(record) = self.image(&image.image_step().key)? {
+                recalled.insert(&image.name, record);
+            }
+        }
+        if recalled.len() == plan.images.len() {
+            let built = |image: &ImagePlan| {
+                recalled.remove(&image.name).map(|record| Built { name: image.name.clone(), record, recalled: true, seconds: 0.0 })
+            };
+            return Ok(plan.images.iter().filter_map(built).collect());
+        }
+        let done: BTreeSet<&ImageName> = recalled.keys().copied().collect();
+        let to_do: Vec<&ImagePlan> = plan.images.iter().filter(|image| !done.contains(&image.name)).collect();
+        let packages = unpack::all(self, &self.wanted(plan)?)?;
+        let made = images::with_segments(self, plan, &to_do, &packages, |segments| {
+            let mut trees = trees::Trees::new(self, plan, &packages);
+            let mut seconds: BTreeMap<&ImageName, f64> = BTreeMap::new();
+            for image in &to_do {
+                let start = Instant::now();
+                trees.make(image)?;
+                seconds.insert(&image.name, start.elapsed().as_secs_f64());
+            }
+            images::finish(self, plan, &to_do, &packages, segments, &mut trees, &mut seconds)
+        })?;
+        let mut made: BTreeMap<ImageName, Built> = made.into_iter().map(|built| (built.name.clone(), built)).collect();
+        let built = |image: &ImagePlan| {
+            let old = recalled.remove(&image.name);
+            let old = old.map(|record| Built { name: image.name.clone(), record, recalled: true, seconds: 0.0 });
+            old.or_else(|| made.remove(&image.name))
+        };
+        Ok(plan.images.iter().filter_map(built).collect())
+    }
+}
+
+/// Turns what the store says into what a person reads.
+pub fn from_store(error: StoreError) -> Failure {
+    let hint = error.hint();
+    Failure::world(error.to_string()).maybe_hint(hint).maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+}
+
+fn from_unpack(error: UnpackError) -> Failure {
+    match error {
+        UnpackError::Store(error) => from_store(error),
+        UnpackError::Package { ref source, .. } => {
+            let hint = source.hint();
+            Failure::world(error.to_string()).maybe_hint(hint).maybe_because(Some(source.to_string()))
+        }
+        UnpackError::Database { ref source, .. } => Failure::world(error.to_string()).because(source.to_string()),
+        UnpackError::Record { .. } => Failure::world(error.to_string()).hint("run `parvis store verify`, then build again"),
+    }
+}
+
+/// Returns what a record of the store refers to, so that pruning keeps it.
+pub fn references(kind: &str, key: &str, content: &[u8]) -> Vec<Item> {
+    let files = |tree: &str| -> Vec<Item> {
+        let tree = Tree::from_text(tree).unwrap_or_default();
+        let file = |entry: &Entry| match entry.kind {
+            Kind::File { digest, .. } => Some(Item::file(digest, entry.mode)),
+            _ => None,
+        };
+        tree.iter().filter_map(|(_, entry)| file(entry)).collect()
+    };
+    let layers = |layers: &[LayerRecord]| -> Vec<Item> { layers.iter().map(|layer| Item::Blob(layer.digest)).collect() };
+    match kind {
+        IMAGE => serde_json::from_slice::<ImageRecord>(content).map_or_else(|_| Vec::new(), |image| {
+            let mut items = layers(&image.layers);
+            items.extend([Item::Blob(image.manifest), Item::Blob(image.config)]);
+            items
+        }),
+        LAYERS => serde_json::from_slice::<Vec<LayerRecord>>(content).map_or_else(|_| Vec::new(), |found| layers(&found)),
+        TREE => std::str::from_utf8(content).map_or_else(|_| Vec::new(), files),
+        images::LAYER => serde_json::from_slice::<LayerRecord>(content).map_or_else(|_| Vec::new(), |layer| layers(&[layer])),
+        images::SEGMENT => vec![Item::Segment(key.into())],
+        unpack::RECORD => unpack::tree_text(content).map_or_else(Vec::new, |tree| files(&tree)),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,158 @@
+//! `parvis build`: carries out the plan and leaves an OCI layout.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::archive::{Mirrors, from_fetch};
+use super::workplace::{Workplace, open_store};
+use super::{Answer, Context};
+use crate::edge::fetch::{Download, Fetcher};
+use crate::edge::output;
+use crate::edge::store::Store;
+use crate::execute::{Built, Site};
+use crate::failure::Failure;
+use crate::image::oci::{self, Descriptor, Platform};
+use crate::model::lock::LockedPackage;
+use crate::model::name::Architecture;
+use crate::screen::{size, table};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Images to build, with all they need (default: all)
+    images: Vec<String>,
+    /// Architecture to build for (default: this machine's, where the project has it)
+    #[arg(long, value_name = "NAME")]
+    platform: Option<String>,
+    /// Folder of the OCI layout (default: `out` in the project)
+    #[arg(long, short, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// Build a second time, in another store and under other conditions, and compare every digest
+    #[arg(long)]
+    twice: bool,
+}
+
+pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let start = Instant::now();
+    let workplace = Workplace::open(context)?;
+    let lock = workplace.lock()?;
+    let platform = workplace.platform(arguments.platform.as_deref())?;
+    let names = workplace.select(&arguments.images)?;
+    let store = open_store(context)?;
+    let sources = workplace.sources(&names, &store)?;
+    let plan = workplace.plan(&names, &lock, &platform, &sources)?;
+    let site = workplace.site(context, &store, &lock, &sources);
+    let wanted = site.wanted(&plan)?;
+    fetch(context, &workplace, &site, &wanted)?;
+    if !site.is_finished(&plan)? {
+        workplace.take_sources(&names, &store)?;
+    }
+    let built = site.build(&plan)?;
+    let folder = arguments.output.clone().unwrap_or_else(|| workplace.folder.root().join("out"));
+    publish(&store, &folder, &built, &platform)?;
+    if arguments.twice {
+        super::twice::compare(context, &workplace, &site, &plan, &built)?;
+    }
+    context.answer(
+        || report_json(&built, &folder.display().to_string()),
+        || report(&built, start.elapsed().as_secs_f64()),
+    );
+    Ok(())
+}
+
+fn fetch(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, wanted: &[&LockedPackage]) -> Answer {
+    let missing = site.missing(wanted)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mirrors = Mirrors::find(context, workplace)?;
+    let archive_of = |package: &LockedPackage| site.lock.archives.iter().find(|state| state.suite == package.suite).map(|state| state.archive.clone());
+    let mut downloads = Vec::with_capacity(missing.len());
+    for package in missing {
+        let archive = archive_of(package).ok_or_else(|| Failure::project(format!("the lock does not say from which archive the suite `{}` comes", package.suite)).hint("run `parvis lock`"))?;
+        downloads.push(Download {
+            name: format!("{} {}", package.name, package.version),
+            urls: mirrors.urls(&archive, &package.file),
+            digest: Some(package.sha256),
+            size: Some(package.size),
+            limit: package.size,
+        });
+    }
+    let fetcher = Fetcher::new(context.fetch.clone());
+    fetcher.fetch(&downloads, &site.store.downloads(), context.screen).map_err(from_fetch)?;
+    Ok(())
+}
+
+/// Writes the OCI layout of finished images.
+pub fn publish(store: &Store, folder: &std::path::Path, built: &[Built], platform: &Architecture) -> Answer {
+    let descriptors: Vec<Descriptor> = built
+        .iter()
+        .map(|image| Descriptor {
+            media_type: oci::MANIFEST.to_owned(),
+            digest: image.record.manifest,
+            size: image.record.manifest_size,
+            platform: Some(Platform::of(platform)),
+            annotations: BTreeMap::from([(oci::REF_NAME.to_owned(), image.name.to_string())]),
+        })
+        .collect();
+    let index = oci::write_index(&descriptors).map_err(|error| Failure::bug("the layout's index cannot be written").because(error))?;
+    let mut blobs = BTreeMap::new();
+    for image in built {
+        let record = &image.record;
+        for digest in [record.manifest, record.config].into_iter().chain(record.layers.iter().map(|layer| layer.digest)) {
+            blobs.insert(digest, store.blob_path(&digest));
+        }
+    }
+    let blobs: Vec<_> = blobs.into_iter().collect();
+    output::write_layout(folder, &blobs, &index.bytes).map_err(|error| {
+        let hint = error.hint();
+        Failure::world(error.to_string()).maybe_hint(hint).maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+    })?;
+    Ok(())
+}
+
+fn report(built: &[Built], seconds: f64) -> Vec<String> {
+    let rows: Vec<Vec<String>> = built
+        .iter()
+        .map(|image| {
+            vec![
+                image.name.to_string(),
+                image.record.manifest.to_string().chars().take(19).collect(),
+                size(image.record.size()),
+                image.record.layers.len().to_string(),
+                if image.recalled { "recalled" } else { "built" }.to_owned(),
+                format!("{:.1}", image.seconds),
+            ]
+        })
+        .collect();
+    let mut lines = table(&["image", "digest", "size", "layers", "", "seconds"], &rows);
+    lines.push(String::new());
+    let count = built.iter().filter(|image| !image.recalled).count();
+    lines.push(match count {
+        0 => format!("nothing changed ({seconds:.2} s)"),
+        1 => format!("1 image built in {seconds:.1} s"),
+        more => format!("{more} images built in {seconds:.1} s"),
+    });
+    lines
+}
+
+fn report_json(built: &[Built], folder: &str) -> serde_json::Value {
+    let images: Vec<_> = built
+        .iter()
+        .map(|image| {
+            json!({
+                "name": image.name.as_str(),
+                "manifest": image.record.manifest.to_string(),
+                "config": image.record.config.to_string(),
+                "size": image.record.size(),
+                "raw_size": image.record.raw_size(),
+                "layers": image.record.layers,
+                "recalled": image.recalled,
+                "seconds": image.seconds,
+            })
+        })
+        .collect();
+    json!({ "layout": folder, "images": images })
+}

@@ -1,0 +1,144 @@
+//! `parvis save`: images in one file that docker, podman and skopeo read.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::workplace::{Workplace, open_store};
+use super::{Answer, Context};
+use crate::edge::output;
+use crate::edge::store::Store;
+use crate::execute::{ImageRecord, from_store};
+use crate::failure::Failure;
+use crate::image::archive::{self, ArchivedImage, Blobs};
+use crate::image::canonical;
+use crate::image::oci::{self, Configuration, Manifest};
+use crate::model::digest::BlobDigest;
+use crate::screen::size;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Images to save
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// File to write; `-` is standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which images, and what they are called outside.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Tag that the images get
+    #[arg(long, value_name = "TAG", default_value = "dev")]
+    tag: String,
+    /// Architecture of the images (default: this machine's, where the project has it)
+    #[arg(long, value_name = "NAME")]
+    platform: Option<String>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let store = open_store(context)?;
+    let images = Built::find(context, &store, &arguments.images, &arguments.which)?;
+    if arguments.output.as_os_str() == "-" {
+        let mut out = Raw(context);
+        return images.write(&store, &mut out).map_err(|error| Failure::world("cannot write the archive").because(error));
+    }
+    output::write_whole(&arguments.output, |out| images.write(&store, out)).map_err(|error| {
+        let hint = error.hint();
+        Failure::world(error.to_string()).maybe_hint(hint).maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+    })?;
+    let names: Vec<&str> = images.0.iter().map(|image| image.name.as_str()).collect();
+    let bytes: u64 = images.0.iter().map(|image| image.record.size()).sum();
+    context.answer(
+        || json!({"file": arguments.output, "images": names}),
+        || {
+            let mut lines: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            lines.push(format!("saved to {} (at most {}; `docker load -i {}` takes it)", arguments.output.display(), size(bytes), arguments.output.display()));
+            lines
+        },
+    );
+    Ok(())
+}
+
+/// Images of the project as they stand in the store.
+pub struct Built(Vec<BuiltImage>);
+
+struct BuiltImage {
+    /// The full name with its tag.
+    name: String,
+    record: ImageRecord,
+    manifest: Manifest,
+    config: Configuration,
+}
+
+impl Built {
+    /// Finds images, which must be built as the recipes are now.
+    pub fn find(context: &Context<'_>, store: &Store, images: &[String], which: &Which) -> Result<Self, Failure> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if which.tag.is_empty() || which.tag.len() > 128 || !which.tag.bytes().all(plain) || which.tag.starts_with(['.', '-']) {
+            return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug())).hint("letters, digits, `.`, `_` and `-`, at most 128, not starting with `.` or `-`"));
+        }
+        let workplace = Workplace::open(context)?;
+        let lock = workplace.lock()?;
+        let platform = workplace.platform(which.platform.as_deref())?;
+        let names = workplace.select(images)?;
+        let sources = workplace.sources(&names, store)?;
+        let plan = workplace.plan(&names, &lock, &platform, &sources)?;
+        let site = workplace.site(context, store, &lock, &sources);
+        let prefix = workplace.project.registry.clone().unwrap_or_else(|| workplace.project.name.to_string());
+        let mut found = Vec::new();
+        for image in plan.images.iter().filter(|image| images.iter().any(|asked| asked == image.name.as_str())) {
+            let name = &image.name;
+            let record = site.image(&image.image_step().key)?.ok_or_else(|| {
+                Failure::no(format!("the image `{name}` is not built, or not as the recipes are now")).hint(format!("run `parvis build {name}`"))
+            })?;
+            let damaged = |error: oci::OciError| Failure::world(format!("the documents of `{name}` in the store are damaged")).because(error).hint("run `parvis store verify`, then build again");
+            let read = |digest: &BlobDigest| store.read_blob(digest, canonical::LIMIT as u64).map_err(from_store);
+            let manifest = oci::parse_manifest(&read(&record.manifest)?).map_err(damaged)?;
+            let config = oci::parse_config(&read(&record.config)?, manifest.layers.len()).map_err(damaged)?;
+            found.push(BuiltImage { name: format!("{prefix}/{name}:{}", which.tag), record, manifest, config });
+        }
+        Ok(Self(found))
+    }
+
+    /// Returns the full names.
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|image| image.name.as_str()).collect()
+    }
+
+    /// Writes the archive.
+    pub fn write(&self, store: &Store, out: &mut dyn Write) -> io::Result<()> {
+        let images: Vec<ArchivedImage<'_>> = self
+            .0
+            .iter()
+            .map(|image| ArchivedImage { manifest: &image.manifest, config: &image.config, names: vec![image.name.clone()] })
+            .collect();
+        archive::write(&images, &StoreBlobs(store), out).map(drop).map_err(io::Error::other)
+    }
+}
+
+struct StoreBlobs<'a>(&'a Store);
+
+impl Blobs for StoreBlobs<'_> {
+    fn open(&self, digest: &BlobDigest) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.0.open_blob(digest).map_err(io::Error::other)?))
+    }
+}
+
+/// Standard output.
+struct Raw<'a>(&'a Context<'a>);
+
+impl Write for Raw<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.screen.raw(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! What most verbs begin with: the project read, its lock checked against its recipes, the store opened.
+
+use std::collections::BTreeMap;
+
+use super::Context;
+use crate::edge::project::{ProjectFolder, SourceKind, StatCache};
+use crate::edge::store::Store;
+use crate::execute::{self, Site};
+use crate::failure::Failure;
+use crate::image::member::Compressor;
+use crate::model::catalog::{Catalog, UnknownImage};
+use crate::model::lock::Lock;
+use crate::model::name::{Architecture, ImageName};
+use crate::model::project::{Compression, Project};
+use crate::model::recipe::{FileSource, Recipe};
+use crate::plan::steps::{self, Basis, Plan, SourceFile, Sources};
+
+/// The name of the lock file in the project's folder.
+pub const LOCK_FILE: &str = "parvis.lock";
+
+/// Bytes of a lock file at most: about 40,000 packages.
+const LOCK_LIMIT: u64 = 16 << 20;
+
+/// A project that was read.
+pub struct Workplace {
+    pub folder: ProjectFolder,
+    pub project: Project,
+    pub catalog: Catalog,
+}
+
+impl Workplace {
+    /// Finds and reads the project.
+    pub fn open(context: &Context<'_>) -> Result<Self, Failure> {
+        let folder = ProjectFolder::find(&context.folder).map_err(Failure::from)?;
+        let project = folder.project().map_err(Failure::from)?;
+        let variables = project.variables(context.profile.as_deref()).map_err(|error| {
+            let hint = error.hint();
+            Failure::project(error.to_string()).hint(hint)
+        })?;
+        let catalog = folder.catalog(&variables).map_err(Failure::from)?;
+        Ok(Self { folder, project, catalog })
+    }
+
+    /// Reads the lock as it stands; `None` where there is none.
+    pub fn lock_if_any(&self) -> Result<Option<Lock>, Failure> {
+        let Some(bytes) = self.folder.read(LOCK_FILE, LOCK_LIMIT).map_err(Failure::from)? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|error| Failure::project(format!("`{LOCK_FILE}` is not text")).because(error))?;
+        let parsed = Lock::parse(&text).map_err(|error| {
+            Failure::project(format!("`{LOCK_FILE}` cannot be used: {error}"))
+                .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+                .hint("it is written by `parvis lock` only: restore it from version control, or run `parvis lock` again")
+        })?;
+        Ok(Some(parsed))
+    }
+
+    /// Reads the lock, which must match the recipes.
+    pub fn lock(&self) -> Result<Lock, Failure> {
+        let lock = self
+            .lock_if_any()?
+            .ok_or_else(|| Failure::project(format!("there is no `{LOCK_FILE}`: nothing is decided yet")).hint("run `parvis lock`"))?;
+        Ok(lock)
+    }
+
+    /// Returns the platform to build for: the machine's own where the project has it, else the project's first.
+    pub fn platform(&self, asked: Option<&str>) -> Result<Architecture, Failure> {
+        let listed = || self.project.architectures.iter().map(Architecture::as_str).collect::<Vec<_>>().join(", ");
+        let native = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "arm" => "armhf",
+            "powerpc64" => "ppc64el",
+            other => other,
+        };
+        let found = |name: &str| self.project.architectures.iter().find(|known| known.as_str() == name).cloned();
+        match asked {
+            Some(name) => found(name).ok_or_else(|| {
+                Failure::project(format!("the project is not built for `{name}`")).hint(format!("parvis.yaml lists: {}", listed()))
+            }),
+            None => found(native).or_else(|| self.project.architectures.first().cloned()).ok_or_else(|| {
+                Failure::project("`parvis.yaml` names no architecture").hint("add `architectures: [amd64]`")
+            }),
+        }
+    }
+
+    /// Returns the images asked for with all they need, in build order; all images where none is named.
+    pub fn select(&self, names: &[String]) -> Result<Vec<ImageName>, Failure> {
+        let all: Vec<String> = self.catalog.iter().map(|member| member.recipe.name.to_string()).collect();
+        let names = if names.is_empty() { &all[..] } else { names };
+        let chosen = self.catalog.select(names).map_err(from_unknown_image)?;
+        Ok(chosen.into_iter().map(|recipe| recipe.name.clone()).collect())
+    }
+
+    /// Reads and digests what the recipes take from `images/`.
+    pub fn sources(&self, names: &[ImageName], store: &Store) -> Result<Sources, Failure> {
+        let mut cache = StatCache::load(&store.root().join("stat").join(self.tag()));
+        let mut sources = Sources::new();
+        for recipe in names.iter().filter_map(|name| self.catalog.recipe(name)) {
+            for path in project_sources(recipe) {
+                let files = self.folder.sources(&recipe.name, path, &mut cache).map_err(Failure::from)?;
+                let files = files.into_iter().map(|file| SourceFile {
+                    path: file.path,
+                    content: match file.kind {
+                        SourceKind::Directory => None,
+                        SourceKind::File { digest, size } => Some((digest, size)),
+                    },
+                });
+                sources.insert((recipe.name.clone(), path.clone()), files.collect());
+            }
+        }
+        // A cache that cannot be written only costs time.
+        let _ = cache.save();
+        Ok(sources)
+    }
+
+    /// Takes the files of `images/` that a build needs into the store, unless they are there.
+    pub fn take_sources(&self, names: &[ImageName], store: &Store) -> Result<(), Failure> {
+        let mut cache = StatCache::load(&store.root().join("stat").join(self.tag()));
+        for recipe in names.iter().filter_map(|name| self.catalog.recipe(name)) {
+            for rule in &recipe.files {
+                let FileSource::Project(path) = &rule.what else { continue };
+                for file in self.folder.sources(&recipe.name, path, &mut cache).map_err(Failure::from)? {
+                    let SourceKind::File { digest, size } = file.kind else { continue };
+                    if store.has_file(&digest, rule.mode, size) {
+                        continue;
+                    }
+                    let mut content = self.folder.open_source(&recipe.name, path, &file).map_err(Failure::from)?;
+                    store.put_file(&mut content, rule.mode).map_err(execute::from_store)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what tells this project from others in the store: its name and place.
+    fn tag(&self) -> String {
+        let place = format!("{} {}", self.project.name, self.folder.root().display());
+        crate::model::digest::StepKey::of(place.as_bytes()).hex()
+    }
+
+    /// Returns the plan of a build.
+    pub fn plan(&self, names: &[ImageName], lock: &Lock, platform: &Architecture, sources: &Sources) -> Result<Plan, Failure> {
+        let labels = format!("{:?}", self.labels());
+        let compression = self.compressor().to_string();
+        let basis = Basis { lock, platform, sources, compression: &compression, project: &labels };
+        steps::make(&self.catalog, names, &basis).map_err(|error| {
+            Failure::project(error.to_string()).hint("run `parvis lock`, then try again")
+        })
+    }
+
+    /// Returns how layers are compressed.
+    pub fn compressor(&self) -> Compressor {
+        match self.project.layers.compression {
+            Compression::Gzip => Compressor::Gzip,
+            Compression::Zstd => Compressor::Zstd,
+        }
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("org.opencontainers.image.vendor".to_owned(), self.project.name.to_string())])
+    }
+
+    /// Returns the place of work of a build.
+    pub fn site<'a>(&'a self, context: &Context<'a>, store: &'a Store, lock: &'a Lock, sources: &'a Sources) -> Site<'a> {
+        Site {
+            store,
+            catalog: &self.catalog,
+            lock,
+            sources,
+            compressor: self.compressor(),
+            threads: context.threads,
+            screen: context.screen,
+            labels: self.labels(),
+            project: self.tag(),
+        }
+    }
+}
+
+fn project_sources(recipe: &Recipe) -> impl Iterator<Item = &crate::model::tree::TreePath> {
+    recipe.files.iter().filter_map(|rule| match &rule.what {
+        FileSource::Project(path) => Some(path),
+        _ => None,
+    })
+}
+
+/// Opens the store.
+pub fn open_store(context: &Context<'_>) -> Result<Store, Failure> {
+    Store::open(&context.store).map_err(execute::from_store)
+}
+
+fn from_unknown_image(error: UnknownImage) -> Failure {
+    let hint = error.hint();
+    Failure::project(error.to_string()).hint(hint)
+}
