@@ -39,6 +39,7 @@ impl Screen for Quiet {
     fn work(&self, _: &str, _: Option<u64>, _: Unit) -> Box<dyn Task> {
         Box::new(Count(self.done.clone()))
     }
+    fn note_raw(&self, _: &[u8]) {}
     fn raw(&self, _: &[u8]) {}
 }
 
