@@ -41,7 +41,6 @@ impl Screen for Quiet {
     }
     fn note_raw(&self, _: &[u8]) {}
     fn raw(&self, _: &[u8]) {}
-    fn note_raw(&self, _: &[u8]) {}
 }
 
 /// A folder that is served, and one into which files are fetched.
