@@ -5,6 +5,7 @@ mod database;
 mod deb;
 mod fetch;
 mod kit;
+mod native;
 mod openpgp;
 mod recipes;
 mod resolve;

@@ -14,6 +14,7 @@ mod changes;
 mod host;
 mod ladder;
 mod mounts;
+pub mod native;
 mod owners;
 mod seccomp;
 mod sys;
