@@ -103,7 +103,7 @@ tests:
     /// Returns a command line of parvis in this project: verb and further arguments.
     pub fn parvis(&self, arguments: &[&str]) -> Command {
         let mut command = parvis(self.place.path());
-        command.args(arguments).arg("--project").arg(self.path()).arg("--store").arg(self.store()).args(&self.mirrors);
+        command.arg("--project").arg(self.path()).arg("--store").arg(self.store()).args(&self.mirrors).args(arguments);
         command
     }
 
