@@ -1,13 +1,14 @@
 //! The packages that an archive offers for one architecture: Packages files, read into a compact universe.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 
 use super::control::{ControlError, Paragraph, read_paragraphs};
 use super::relation::{self, InvalidRelation, Relation};
+use super::release::{Compression, Listed, PackagesFile};
 use super::version::Version;
-use crate::model::digest::DownloadDigest;
+use crate::model::digest::{DownloadDigest, Hasher};
 use crate::model::lock::{LockedPackage, is_plain_path};
 use crate::model::name::{Architecture, PackageName, Suite};
 
@@ -420,6 +421,58 @@ impl Reader {
     }
 }
 
+/// How much memory the decompression of a list may take; `xz -9` needs 65 MiB.
+const MEMORY: u64 = 128 << 20;
+
+/// Unpacks a Packages file. Reading it to its end checks that it is what the Release file lists, and no byte more.
+///
+/// # Errors
+/// Refuses a compressed file whose uncompressed form the Release file does not list: nothing would bound it.
+pub fn unpack<'a>(file: &PackagesFile, content: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let content = BufReader::new(content);
+    let plain: Box<dyn BufRead + 'a> = match file.compression {
+        Compression::None => Box::new(content),
+        Compression::Gzip => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(content))),
+        Compression::Xz => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(MEMORY, liblzma::stream::CONCATENATED)?;
+            Box::new(BufReader::new(liblzma::bufread::XzDecoder::new_stream(content, stream)))
+        }
+    };
+    let listed = if file.compression == Compression::None { Some(file.listed) } else { file.plain };
+    let unbounded = || io::Error::other("the Release file does not list its uncompressed form");
+    Ok(Box::new(Exactly { inner: plain, listed: listed.ok_or_else(unbounded)?, read: 0, hasher: Some(Hasher::new()) }))
+}
+
+/// Passes on what it reads as long as it can be what was listed.
+struct Exactly<R> {
+    inner: R,
+    listed: Listed,
+    read: u64,
+    /// Gone once the end was seen and found right.
+    hasher: Option<Hasher>,
+}
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("it {what}"));
+        let count = self.inner.read(buffer)?;
+        self.read += count as u64;
+        if self.read > self.listed.size {
+            return Err(wrong("is longer than the Release file lists"));
+        }
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if count > 0 {
+            self.hasher.iter_mut().for_each(|hasher| hasher.update(bytes));
+        } else if !buffer.is_empty() {
+            let digest = self.hasher.take().map(Hasher::finish::<DownloadDigest>);
+            if self.read < self.listed.size || digest.is_some_and(|digest| digest != self.listed.sha256) {
+                return Err(wrong("is not what the Release file lists"));
+            }
+        }
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -512,5 +565,41 @@ mod tests {
         let universe = universe(&[("main", false, paragraph("apache2", "1", "") + &paragraph("nginx", "1", ""))]).unwrap();
         assert_eq!(universe.similar("apahce2").first().map(|name| name.as_str()), Some("apache2"));
         assert!(universe.similar("mariadb").is_empty());
+    }
+
+    fn packed(text: &[u8], listed: &[u8]) -> (PackagesFile, Vec<u8>) {
+        let mut xz = liblzma::read::XzEncoder::new(text, 6);
+        let mut packed = Vec::new();
+        xz.read_to_end(&mut packed).unwrap();
+        let of = |bytes: &[u8]| Listed { sha256: DownloadDigest::of(bytes), size: bytes.len() as u64 };
+        let file = PackagesFile {
+            path: "p".into(),
+            by_hash: None,
+            listed: of(&packed),
+            compression: Compression::Xz,
+            plain: Some(of(listed)),
+        };
+        (file, packed)
+    }
+
+    #[test]
+    fn a_list_is_read_only_as_the_release_file_lists_it() {
+        let unpacked = |text: &[u8], listed: &[u8], more: &[u8]| {
+            let (file, mut bytes) = packed(text, listed);
+            bytes.extend_from_slice(more);
+            let mut out = Vec::new();
+            unpack(&file, bytes.as_slice()).and_then(|mut list| list.read_to_end(&mut out)).map_err(|error| error.to_string())
+        };
+        assert_eq!(unpacked(b"Package: a", b"Package: a", b""), Ok(10));
+        assert_eq!(unpacked(b"Package: a", b"Package: b", b"").unwrap_err(), "it is not what the Release file lists");
+        assert_eq!(unpacked(b"Package", b"Package: b", b"").unwrap_err(), "it is not what the Release file lists");
+        assert_eq!(
+            unpacked(&vec![b'x'; 10_000_000], b"Package: b", b"").unwrap_err(),
+            "it is longer than the Release file lists"
+        );
+        assert!(unpacked(b"Package: a", b"Package: a", b"trailing").is_err());
+        let (mut file, bytes) = packed(b"a", b"a");
+        file.plain = None;
+        assert!(unpack(&file, bytes.as_slice()).is_err());
     }
 }
