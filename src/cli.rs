@@ -52,6 +52,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Decide every package, and write the decision to `parvis.lock`
+    Lock(verbs::lock::Arguments),
     /// Show what `build` would do, and why
     Plan(verbs::plan::Arguments),
     /// Build the images
@@ -64,6 +66,10 @@ enum Verb {
     Save(verbs::save::Arguments),
     /// Hand images to docker or podman
     Load(verbs::load::Arguments),
+    /// Say which recipe a package is there for
+    Why(verbs::why::Arguments),
+    /// List packages for which the archive has something newer
+    Outdated(verbs::outdated::Arguments),
     /// Look for mistakes in the project, with advice
     Check(verbs::check::Options),
     /// Print the JSON Schemas of the project's files
@@ -116,12 +122,15 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
     let Cli { global, verb } = cli;
     let context = context(global, ui)?;
     match verb {
+        Verb::Lock(arguments) => verbs::lock::run(&arguments, &context),
         Verb::Plan(arguments) => verbs::plan::run(&arguments, &context),
         Verb::Build(arguments) => verbs::build::run(&arguments, &context),
         Verb::Test(arguments) => verbs::test::run(&arguments, &context),
         Verb::Run(arguments) => verbs::run::run(&arguments, &context),
         Verb::Save(arguments) => verbs::save::run(&arguments, &context),
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
+        Verb::Why(arguments) => verbs::why::run(&arguments, &context),
+        Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
         Verb::Check(arguments) => verbs::check::run(&arguments, &context),
         Verb::Schema(arguments) => verbs::schema::run(&arguments, &context),
         Verb::Store(arguments) => verbs::store::run(&arguments, &context),

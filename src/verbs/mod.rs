@@ -4,7 +4,10 @@ pub mod archive;
 pub mod build;
 pub mod check;
 pub mod doctor;
+mod lists;
 pub mod load;
+pub mod lock;
+pub mod outdated;
 pub mod plan;
 pub mod run;
 pub mod save;
@@ -12,6 +15,7 @@ pub mod schema;
 pub mod store;
 pub mod test;
 mod twice;
+pub mod why;
 pub mod workplace;
 
 use std::path::PathBuf;

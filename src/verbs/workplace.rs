@@ -13,6 +13,7 @@ use crate::model::lock::Lock;
 use crate::model::name::{Architecture, ImageName};
 use crate::model::project::{Compression, Project};
 use crate::model::recipe::{FileSource, Recipe};
+use crate::plan::locking;
 use crate::plan::steps::{self, Basis, Plan, SourceFile, Sources};
 
 /// The name of the lock file in the project's folder.
@@ -58,6 +59,10 @@ impl Workplace {
         let lock = self
             .lock_if_any()?
             .ok_or_else(|| Failure::project(format!("there is no `{LOCK_FILE}`: nothing is decided yet")).hint("run `parvis lock`"))?;
+        locking::matches(&lock, &self.catalog, &self.project.architectures).map_err(|differences| {
+            let what = differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            Failure::project(format!("`{LOCK_FILE}` does not match the recipes: {what}")).hint("run `parvis lock`")
+        })?;
         Ok(lock)
     }
 

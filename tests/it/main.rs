@@ -6,6 +6,7 @@ mod deb;
 mod fetch;
 mod kit;
 mod native;
+mod lock;
 mod openpgp;
 mod recipes;
 mod resolve;
