@@ -77,7 +77,8 @@ fn security_moves_what_it_fixes_and_check_says_so_first() {
 
 #[test]
 fn why_tells_the_way_from_the_recipe() {
-    let project = project(&archive());
+    let repo = archive();
+    let project = project(&repo);
     project.run(&["lock"], 0);
     assert_eq!(project.run(&["why", "libfoo"], 0).out, "base (amd64): recipes/base.yaml > libfoo 1-1\n");
     assert_eq!(project.run(&["why", "base-files"], 0).out, "base (amd64): essential or recommended > base-files 13\n");
@@ -227,7 +228,8 @@ fn a_conflict_is_told_in_words() {
 
 #[test]
 fn the_world_of_the_tests_can_be_locked() {
-    let project = Project::sample(&world::archive());
+    let repo = world::archive();
+    let project = Project::sample(&repo);
     project.run(&["lock"], 0);
     assert!(locked(&project).contains(&"libfoo 1.0-1+deb13u1".to_owned()));
 }
