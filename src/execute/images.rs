@@ -93,12 +93,13 @@ pub fn with_segments<T>(
     packages: &BTreeMap<DownloadDigest, Unpacked>,
     body: impl FnOnce(&Making<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut queue: Vec<&Tree> = Vec::new();
+    let mut queue: Vec<Tree> = Vec::new();
     for image in to_do {
         for package in site.packages(plan, &image.name) {
             let Some(package) = packages.get(&package.sha256) else { continue };
-            if !has_segment(site, &package.tree)? {
-                queue.push(&package.tree);
+            let tree = layer::segment_tree(&package.tree);
+            if !has_segment(site, &tree)? {
+                queue.push(tree);
             }
         }
     }
@@ -237,7 +238,7 @@ fn removed(site: &Site<'_>, image: &ImagePlan, groups: &[Vec<PackageTree<'_>>], 
 }
 
 /// Puts the layers together, several at a time; those that the store has are recalled.
-fn assemble_all(site: &Site<'_>, plans: &[LayerPlan<'_>]) -> Result<Vec<LayerRecord>, Failure> {
+fn assemble_all(site: &Site<'_>, plans: &[LayerPlan]) -> Result<Vec<LayerRecord>, Failure> {
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<Result<LayerRecord, Failure>>>> = plans.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
@@ -258,7 +259,7 @@ fn assemble_all(site: &Site<'_>, plans: &[LayerPlan<'_>]) -> Result<Vec<LayerRec
     results.into_iter().map(|slot| slot.into_inner().ok().flatten().ok_or_else(unfinished)?).collect()
 }
 
-fn assemble(site: &Site<'_>, plan: &LayerPlan<'_>) -> Result<LayerRecord, Failure> {
+fn assemble(site: &Site<'_>, plan: &LayerPlan) -> Result<LayerRecord, Failure> {
     let key = plan.key(site.compressor).hex();
     if let Some(bytes) = site.store.record(LAYER, &key).map_err(from_store)?
         && let Ok(layer) = serde_json::from_slice::<LayerRecord>(&bytes)

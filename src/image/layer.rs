@@ -28,24 +28,24 @@ pub struct PackageTree<'a> {
 
 /// One layer that is to be made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LayerPlan<'a> {
+pub struct LayerPlan {
     /// What is in it, for people: `openssl 3.5.1 + 2 more packages`.
     pub title: String,
     /// What made it, for the history.
     pub created_by: String,
-    pub parts: Vec<Part<'a>>,
+    pub parts: Vec<Part>,
 }
 
 /// A piece of a layer.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Part<'a> {
+pub enum Part {
     /// The segment of a package: stored, or to be made and stored.
-    Segment { package: PackageName, tree: Cow<'a, Tree> },
+    Segment { package: PackageName, tree: Tree },
     /// Edits, in the order in which they are written.
     Entries(Vec<Change>),
 }
 
-impl LayerPlan<'_> {
+impl LayerPlan {
     /// Returns the key of the layer's bytes: everything that they depend on.
     #[must_use]
     pub fn key(&self, compressor: Compressor) -> StepKey {
@@ -88,11 +88,12 @@ pub fn plan_layers<'a>(
     groups: &[Vec<PackageTree<'a>>],
     removed: &BTreeSet<TreePath>,
     finished: &Tree,
-) -> Vec<LayerPlan<'a>> {
+) -> Vec<LayerPlan> {
     let mut union = parent.clone();
     let mut plans = Vec::new();
     for group in groups.iter().filter(|group| !group.is_empty()) {
         let overlaps = Overlaps::of(group);
+        let mut folders: BTreeMap<TreePath, Entry> = BTreeMap::new();
         let mut parts = Vec::new();
         for (index, package) in group.iter().enumerate() {
             let is_removed = |path: &TreePath| {
@@ -101,11 +102,22 @@ pub fn plan_layers<'a>(
                     && ancestors(path).any(|above| removed.contains(&above))
             };
             let left_out = |path: &TreePath, entry: &Entry| is_removed(path) || overlaps.replaced(index, path, entry);
-            let tree = segment_tree(package.tree, left_out);
-            for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
-                union.put(path.clone(), entry.clone());
+            let kept = kept_tree(package.tree, left_out);
+            for (path, entry) in kept.iter().filter(|(path, entry)| entry.is_directory() && !path.is_root()) {
+                // As dpkg has it: base-files says what a folder is, else the first by name.
+                if package.name.as_str() == "base-files" || !folders.contains_key(path) {
+                    folders.insert(path.clone(), entry.clone());
+                }
             }
-            parts.push(Part::Segment { package: package.name.clone(), tree });
+            parts.push(Part::Segment { package: package.name.clone(), tree: segment_tree(&kept) });
+        }
+        let stated = folders.into_iter().map(|(path, entry)| Change::Put(path, entry)).collect();
+        parts.insert(0, Part::Entries(stated));
+        for part in &parts {
+            match part {
+                Part::Entries(changes) => changes.iter().cloned().for_each(|change| union.apply(change)),
+                Part::Segment { tree, .. } => tree.iter().for_each(|(path, entry)| union.put(path.clone(), entry.clone())),
+            }
         }
         plans.push(LayerPlan { title: group_title(group), created_by: group_history(group), parts });
     }
@@ -151,10 +163,19 @@ impl<'a> Overlaps<'a> {
     }
 }
 
-/// Returns the tree that a package's segment is made of: without what is to be left out, with every parent folder stated.
+/// Returns what a package's segment is made of: all but its folders.
+///
+/// Several packages have the same folders, and Docker refuses a layer in which a path stands twice: so a layer begins with
+/// the folders of all its packages.
+#[must_use]
+pub fn segment_tree(package: &Tree) -> Tree {
+    package.iter().filter(|(_, entry)| !entry.is_directory()).map(|(path, entry)| (path.clone(), entry.clone())).collect()
+}
+
+/// Returns what of a package goes into its layer: without what is to be left out, with every parent folder stated.
 ///
 /// Engines give a folder that no entry of the layer states whatever mode they like (Docker 20.10: 0600).
-fn segment_tree(tree: &Tree, left_out: impl Fn(&TreePath, &Entry) -> bool) -> Cow<'_, Tree> {
+fn kept_tree(tree: &Tree, left_out: impl Fn(&TreePath, &Entry) -> bool) -> Cow<'_, Tree> {
     let has_parent =
         |path: &TreePath| path.parent().is_none_or(|parent| parent.is_root() || tree.get(parent.as_bytes()).is_some());
     if tree.iter().all(|(path, entry)| !left_out(path, entry) && has_parent(path)) {
@@ -206,7 +227,7 @@ impl Top {
     }
 }
 
-fn top_layers(mut union: Tree, finished: &Tree) -> Vec<LayerPlan<'static>> {
+fn top_layers(mut union: Tree, finished: &Tree) -> Vec<LayerPlan> {
     // Engines make the root folder themselves; a layer states it only where it is another one.
     let root = || (TreePath::root(), Entry::directory(0o755, Origin::Parvis));
     if union.get(b"").is_none() {
@@ -599,6 +620,31 @@ pub(super) mod tests {
         let recipe = Origin::Recipe { image: "base".parse().unwrap(), line: 3 };
         finished.put(path("usr/page"), Entry { origin: recipe, ..memory.file(b"page") });
         (memory, tree, finished)
+    }
+
+    #[test]
+    fn no_path_stands_twice_in_a_layer_whatever_its_packages_share() {
+        let mut memory = Memory::default();
+        let (one, two): (PackageName, PackageName) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let mut tree = |file: &str| -> Tree {
+            let entry = memory.file(file.as_bytes());
+            ["usr", "usr/share"].map(|at| (path(at), Entry::directory(0o755, Origin::Parvis))).into_iter().chain([(path(file), entry)]).collect()
+        };
+        let (first, second) = (tree("usr/share/a"), tree("usr/share/b"));
+        let group = vec![PackageTree { name: &one, version: "1", tree: &first }, PackageTree { name: &two, version: "1", tree: &second }];
+        let finished: Tree = first.iter().chain(second.iter()).map(|(path, entry)| (path.clone(), entry.clone())).collect();
+        for plan in plan_layers(&Tree::new(), &[group], &BTreeSet::new(), &finished) {
+            let mut seen = BTreeSet::new();
+            for part in &plan.parts {
+                let paths: Vec<TreePath> = match part {
+                    Part::Entries(changes) => changes.iter().map(|change| change.path().clone()).collect(),
+                    Part::Segment { tree, .. } => tree.iter().map(|(path, _)| path.clone()).collect(),
+                };
+                for path in paths {
+                    assert!(seen.insert(path.clone()), "{path} stands twice in `{}`", plan.title);
+                }
+            }
+        }
     }
 
     #[test]
