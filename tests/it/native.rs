@@ -82,7 +82,7 @@ impl Pair {
     fn reset(&self, prepare: impl Fn(&Path)) -> (PathBuf, PathBuf) {
         let trees = ["original", "native"].map(|name| self.place.path().join(name));
         for tree in &trees {
-            sh("rm -rf \"$2\"; mkdir \"$2\"; cp -al \"$1/base/usr\" \"$2/\"; for f in \"$1\"/base/*; do [ \"$f\" = \"$1/base/usr\" ] || cp -a \"$f\" \"$2/\"; done", &[self.place.path(), tree]).unwrap();
+            sh(COPY, &[self.place.path(), tree]).unwrap();
             prepare(tree);
         }
         let [original, native] = trees;
@@ -92,22 +92,32 @@ impl Pair {
 
 const DOWNLOAD: &str = "
 cd \"$1\"; mkdir -p lists/partial debs/partial cache
-options=\"-qq -o Dir::Etc::SourceList=$1/sources.list -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists=$1/lists -o Dir::State::Status=/dev/null
--o Dir::Cache=$1/cache -o Dir::Cache::Archives=$1/debs -o APT::Sandbox::User=root -o Acquire::Languages=none -o APT::Install-Recommends=false\"
+options=\"-qq -o Dir::Etc::SourceList=$1/sources.list -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists=$1/lists
+-o Dir::State::Status=/dev/null
+-o Dir::Cache=$1/cache -o Dir::Cache::Archives=$1/debs -o APT::Sandbox::User=root -o Acquire::Languages=none
+-o APT::Install-Recommends=false\"
 apt-get $options update
 apt-get $options -y --download-only install PACKAGES
 cd debs; apt-get $options download ALONE
 ";
 
+/// None of the programs writes below /usr: links will do there.
+const COPY: &str = "
+rm -rf \"$2\"; mkdir \"$2\"; cp -al \"$1/base/usr\" \"$2/\"
+for f in \"$1\"/base/*; do [ \"$f\" = \"$1/base/usr\" ] || cp -a \"$f\" \"$2/\"; done
+";
+
 const UNPACK: &str = "
 cd \"$1\"; mkdir -p base/usr/bin base/usr/sbin base/usr/lib base/usr/lib64 base/dev base/tmp base/run/lock base/var/lib/dpkg/info
 for n in bin sbin lib lib64; do ln -s usr/$n base/$n; done
-for d in debs/*.deb; do dpkg-deb --fsys-tarfile $d | tar -x -C base --keep-directory-symlink --exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/locale; done
+for d in debs/*.deb; do dpkg-deb --fsys-tarfile $d | tar -x -C base --keep-directory-symlink \\
+--exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/locale; done
 ln -s mawk base/usr/bin/awk; ln -sf /run base/var/run; ln -sf /run/lock base/var/lock
 mknod -m 666 base/dev/null c 1 3; touch base/var/lib/dpkg/status; mkdir -p base/var/cache/debconf base/etc/systemd/system
 printf 'root:x:0:0:root:/root:/bin/sh\\nwww-data:x:33:33::/:/bin/sh\\n' > base/etc/passwd
 dpkg-deb -e debs/ucf_*.deb control; cp control/templates base/var/lib/dpkg/info/ucf.templates; : > base/var/lib/dpkg/info/ucf.list
-(sed -n '/^Package:/p;/^Version:/p;/^Architecture:/p' control/control; printf 'Status: install ok installed\\nMaintainer: x <x@example.org>\\nDescription: x\\n\\n') > base/var/lib/dpkg/status
+(sed -n '/^Package:/p;/^Version:/p;/^Architecture:/p' control/control
+printf 'Status: install ok installed\\nMaintainer: x <x@example.org>\\nDescription: x\\n\\n') > base/var/lib/dpkg/status
 ";
 
 fn is_root() -> bool {
@@ -336,7 +346,8 @@ fn php(pair: &Pair) {
 }
 
 fn prepare_apache(tree: &Path) {
-    let conffiles = "cd etc/apache2; mkdir -p conf-enabled mods-enabled sites-enabled; mkdir -p ../../run/apache2/socks ../../run/lock/apache2
+    let conffiles = "cd etc/apache2; mkdir -p conf-enabled mods-enabled sites-enabled
+    mkdir -p ../../run/apache2/socks ../../run/lock/apache2
     echo '# Depends: alias status' > conf-available/needs.conf";
     sh(&format!("cd \"$1\"; {conffiles}"), &[tree]).unwrap();
 }
@@ -494,7 +505,9 @@ fn systemd(pair: &Pair) {
                 1 => contest.accident("rm -f var/lib/systemd/deb-systemd-helper-enabled/*/b.service"),
                 2 => contest.accident("rm -f etc/systemd/system/a.timer; ln -s /dev/null etc/systemd/system/a.timer"),
                 3 => contest.accident("rm -f etc/systemd/system/a.timer"),
-                4 => contest.accident("mkdir -p etc/systemd/system/c.target.requires; rm -f etc/systemd/system/c.target.requires/b.service; : > etc/systemd/system/c.target.requires/b.service"),
+                4 => contest.accident(
+                    "cd etc/systemd/system; mkdir -p c.target.requires; cd c.target.requires; rm -f b.service; : > b.service",
+                ),
                 _ => drop(contest.call(program, &[action, unit])),
             }
         }

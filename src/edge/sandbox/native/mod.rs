@@ -1,7 +1,8 @@
 //! Native equivalents of slow programs that maintainer scripts call: the same files and the same words, or no answer.
 //!
-//! A program is known by the SHA-256 of its own file and of what it sources. Whatever was not proven for exactly these bytes, and whatever
-//! stands in the tree in another way than it usually does, is left to the original: everything is decided before the first write.
+//! A program is known by the SHA-256 of its own file and of what it sources. Whatever was not proven for exactly these bytes,
+//! and whatever stands in the tree in another way than it usually does, is left to the original: everything is decided before the
+//! first write.
 //! The caller has to be root, in the tree's own mount namespace, with the root of the tree as its root.
 
 mod apache;

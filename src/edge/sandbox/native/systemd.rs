@@ -59,7 +59,8 @@ fn lines(tree: &Tree, path: &str) -> Option<Vec<String>> {
     (text.is_empty() || text.ends_with('\n')).then(|| text.lines().map(str::to_owned).collect())
 }
 
-/// Returns the path of a unit as the original finds it, and the links that its `[Install]` section asks for, without the folder `SYSTEM`.
+/// Returns the path of a unit as the original finds it, and the links that its `[Install]` section asks for, without the folder
+/// `SYSTEM`.
 fn unit_and_links(tree: &Tree, unit: &str) -> Option<(String, Vec<String>)> {
     let own = format!("{SYSTEM}/{unit}");
     let path = if tree.has_file(&own)? {

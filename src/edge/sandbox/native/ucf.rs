@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn only_a_database_that_debconf_would_write_again_passes() {
-        let sound = "Name: a/b\nDefault: \nDescription: x: y\nDescription-de.utf-8: é\nType: string\nOwners: a/b, c/d\n\nName: b/a\nType: text\nOwners: b/a\n\n";
+        let sound = "Name: a/b\nDefault: \nDescription: x: y\nDescription-de.utf-8: é\nType: string\n\
+             Owners: a/b, c/d\n\nName: b/a\nType: text\nOwners: b/a\n\n";
         assert!(is_as_debconf_writes(sound.as_bytes()));
         for (from, to) in [
             ("Name: b/a", "Name: a/a"),
