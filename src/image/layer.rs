@@ -691,8 +691,9 @@ pub(super) mod tests {
         let name = package("openssl");
         let groups = [vec![PackageTree { name: &name, version: "3.5.1", tree: &tree }]];
         for compressor in [Compressor::Gzip, Compressor::Zstd] {
-            let (info, bytes) = segment::write(&tree, &memory, compressor, None, Vec::new()).unwrap();
-            let key = segment::key(&tree, compressor);
+            let files = segment_tree(&tree);
+            let (info, bytes) = segment::write(&files, &memory, compressor, None, Vec::new()).unwrap();
+            let key = segment::key(&files, compressor);
             let stored = Stored([(key, (info, bytes.clone()))].into());
             for plan in plan_layers(&Tree::new(), &groups, &BTreeSet::new(), &finished) {
                 let (found, blob) = assemble(&plan.parts, &memory, &stored, compressor, None, Vec::new()).unwrap();
@@ -720,8 +721,9 @@ pub(super) mod tests {
     #[test]
     fn a_damaged_file_is_told_when_its_layer_is_put_together() {
         let (mut memory, tree, finished) = sample();
-        let (info, bytes) = segment::write(&tree, &memory, Compressor::Gzip, None, Vec::new()).unwrap();
-        let stored = Stored([(segment::key(&tree, Compressor::Gzip), (info, bytes))].into());
+        let files = segment_tree(&tree);
+        let (info, bytes) = segment::write(&files, &memory, Compressor::Gzip, None, Vec::new()).unwrap();
+        let stored = Stored([(segment::key(&files, Compressor::Gzip), (info, bytes))].into());
         memory.0.insert(crate::model::digest::FileDigest::of(b"program"), b"pr0gram".to_vec());
         let name = package("openssl");
         let groups = [vec![PackageTree { name: &name, version: "3.5.1", tree: &tree }]];
