@@ -25,6 +25,8 @@ pub struct Origin {
 /// How much the archive's makers think a package is needed; the most needed first, as apt prefers providers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
+    /// No priority is given: apt prefers such a package to all others.
+    Unstated,
     Required,
     Important,
     Standard,
@@ -220,7 +222,8 @@ fn priority(value: Option<&str>) -> Priority {
         Some("important") => Priority::Important,
         Some("standard") => Priority::Standard,
         Some("optional") => Priority::Optional,
-        _ => Priority::Extra,
+        None => Priority::Unstated,
+        Some(_) => Priority::Extra,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use parvis::debian::index::{Field, Origin, Reader, Universe};
 use parvis::debian::resolve::{Request, Selection, resolve};
 use parvis::debian::version::Version;
+use parvis::model::digest::DownloadDigest;
 use parvis::model::name::PackageName;
 
 /// The release whose archive is asked.
@@ -122,30 +123,39 @@ fn apt(root: &Path, program: &str) -> Command {
     command
 }
 
+/// Makes a root for apt, and has it fetch the lists of these sources.
+fn prepare(root: &Path, sources: &str) {
+    for folder in [
+        "etc/apt/apt.conf.d",
+        "etc/apt/preferences.d",
+        "var/lib/apt/lists/partial",
+        "var/cache/apt/archives/partial",
+        "var/lib/dpkg",
+    ] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::write(root.join("etc/apt/sources.list"), sources).unwrap();
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    let here = root.to_str().unwrap();
+    let configuration = format!(
+        "Dir \"{here}\";\nDir::State::status \"{here}/var/lib/dpkg/status\";\nAPT::Architecture \"amd64\";\n\
+         APT::Architectures {{ \"amd64\"; }};\nAcquire::Languages \"none\";\nAPT::Sandbox::User \"\";\n"
+    );
+    fs::write(root.join("apt.conf"), configuration).unwrap();
+    run(apt(root, "apt-get").args(["-q", "update"]));
+}
+
 /// Prepares the root once, and reads its lists.
 fn archive() -> &'static Archive {
     static ARCHIVE: OnceLock<Archive> = OnceLock::new();
     ARCHIVE.get_or_init(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("apt");
-        for folder in ["etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/sources.list.d", "var/lib/apt/lists/partial",
-            "var/cache/apt/archives/partial", "var/lib/dpkg", "var/log/apt"]
-        {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
         let (main, security) = mirrors();
         let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
         let sources = format!(
             "deb {signed} {main} {RELEASE} main\ndeb {signed} {main} {RELEASE}-updates main\ndeb {signed} {security} {RELEASE}-security main\n"
         );
-        fs::write(root.join("etc/apt/sources.list"), sources).unwrap();
-        fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
-        let here = root.to_str().unwrap();
-        let configuration = format!(
-            "Dir \"{here}\";\nDir::State::status \"{here}/var/lib/dpkg/status\";\nAPT::Architecture \"amd64\";\n\
-             APT::Architectures {{ \"amd64\"; }};\nAcquire::Languages \"none\";\nAPT::Sandbox::User \"\";\n"
-        );
-        fs::write(root.join("apt.conf"), configuration).unwrap();
-        run(apt(&root, "apt-get").args(["-q", "update"]));
+        prepare(&root, &sources);
         let mut reader = Reader::new(&"amd64".parse().unwrap());
         let mut paragraphs = BTreeMap::new();
         for suite in [RELEASE.to_owned(), format!("{RELEASE}-updates"), format!("{RELEASE}-security")] {
@@ -274,6 +284,48 @@ fn the_whole_archive_can_be_read() {
             assert!(candidate.relations(field).is_ok(), "{} {}", candidate.name, field.name());
         }
     }
+}
+
+/// The real archive seldom leaves apt a choice between equal providers; this one does nothing else.
+#[test]
+fn among_providers_the_same_is_taken_as_apt_takes() {
+    let packages = [
+        ("aa", "Depends: virtual"),
+        ("ab", "Depends: other\nSuggests: gg"),
+        ("ac", "Depends: third"),
+        ("ad", "Depends: fourth (>= 1)"),
+        ("ae", "Depends: ff | virtual"),
+        ("af", "Depends: fifth"),
+        ("bb", "Provides: virtual"),
+        ("cc", "Provides: virtual, fourth"),
+        ("ff", "Provides: other, fourth (= 2)"),
+        ("gg", "Provides: other"),
+        ("hh", "Provides: fifth\nPriority: optional"),
+        ("hi", "Provides: fifth"),
+        ("hj", "Provides: fifth\nPriority: required"),
+        ("ii", "Provides: third\nPriority: optional"),
+        ("jj", "Provides: third\nPriority: standard"),
+        ("kk", "Provides: third\nProtected: yes"),
+        ("third", "Depends: absent"),
+    ];
+    let digest = DownloadDigest::of(b"");
+    let paragraph = |(name, more): &(&str, &str)| {
+        format!(
+            "Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: x\nDescription: x\nFilename: ./{name}_1_amd64.deb\nSize: 1\n\
+             SHA256: {digest}\n{more}\n\n"
+        )
+    };
+    let text = packages.iter().map(paragraph).collect::<Vec<_>>().concat();
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("repository")).unwrap();
+    fs::write(root.path().join("repository/Packages"), &text).unwrap();
+    prepare(root.path(), &format!("deb [trusted=yes] file:{}/repository ./\n", root.path().display()));
+    let mut reader = Reader::new(&"amd64".parse().unwrap());
+    let origin = Origin { suite: "main".parse().unwrap(), archive: "debian".into(), security: false };
+    reader.read(&origin, text.as_bytes()).unwrap();
+    let archive = Archive { root: root.path().to_owned(), universe: reader.finish().unwrap(), paragraphs: BTreeMap::new() };
+    let questions = ["aa", "ab", "ac", "ad", "ae", "af", "aa ab ac ad ae af"].map(|set| (set, false)).into_iter();
+    compare(&archive, "nothing.status", &BTreeMap::new(), false, questions);
 }
 
 #[test]
