@@ -80,14 +80,10 @@ enum Verb {
     Doctor(verbs::doctor::Arguments),
     /// Print completions for a shell
     #[command(hide = true)]
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
     /// Write the manual pages into a folder
     #[command(hide = true)]
-    Man {
-        folder: PathBuf,
-    },
+    Man { folder: PathBuf },
 }
 
 /// Runs the program and returns its exit code.
@@ -149,7 +145,8 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
 fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
     let folder = match global.project {
         Some(folder) => folder,
-        None => std::env::current_dir().map_err(|error| Failure::world("the current folder is gone").because(error).hint("cd to the project"))?,
+        None => std::env::current_dir()
+            .map_err(|error| Failure::world("the current folder is gone").because(error).hint("cd to the project"))?,
     };
     let mirrors = if global.mirror.is_empty() {
         variable("PARVIS_MIRROR").map(|value| value.split_whitespace().map(ToOwned::to_owned).collect()).unwrap_or_default()
@@ -157,7 +154,9 @@ fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
         global.mirror
     };
     let threads = match global.threads {
-        Some(0) => return Err(Failure::project("`--threads 0` leaves nobody to do the work").hint("give 1 or more, or leave it out")),
+        Some(0) => {
+            return Err(Failure::project("`--threads 0` leaves nobody to do the work").hint("give 1 or more, or leave it out"));
+        }
         Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
@@ -192,7 +191,9 @@ fn store(option: Option<PathBuf>) -> Result<PathBuf, Failure> {
         .or_else(|| folder("PARVIS_STORE"))
         .or_else(|| folder("XDG_CACHE_HOME").filter(|cache| cache.is_absolute()).map(|cache| cache.join("parvis")))
         .or_else(|| folder("HOME").map(|home| home.join(".cache/parvis")))
-        .ok_or_else(|| Failure::project("no folder for the store: neither `PARVIS_STORE` nor `HOME` is set").hint("add `--store FOLDER`"))
+        .ok_or_else(|| {
+            Failure::project("no folder for the store: neither `PARVIS_STORE` nor `HOME` is set").hint("add `--store FOLDER`")
+        })
 }
 
 /// Returns an environment variable that is set and not empty.

@@ -29,5 +29,5 @@ pub mod execute;
 
 pub mod verbs;
 
-pub mod ui;
 pub mod cli;
+pub mod ui;

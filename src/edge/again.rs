@@ -42,7 +42,10 @@ pub struct Elsewhere {
 impl Elsewhere {
     /// Copies what a build reads of a project, and links the downloads it needs.
     pub fn prepare(project: &Path, downloads: &[PathBuf]) -> Result<Self, AgainError> {
-        let folder = tempfile::Builder::new().prefix("parvis twice ").tempdir().map_err(failed("make", Path::new("a temporary folder")))?;
+        let folder = tempfile::Builder::new()
+            .prefix("parvis twice ")
+            .tempdir()
+            .map_err(failed("make", Path::new("a temporary folder")))?;
         let user = rustix::process::geteuid().is_root().then_some(ANYBODY);
         let place = Self { folder, user };
         let copy = place.project();
@@ -91,9 +94,20 @@ impl Elsewhere {
         fs::copy(&program, &copy).map_err(failed("copy", &program))?;
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).map_err(failed("copy", &copy))?;
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(&copy).arg("--project").arg(self.project()).arg("--store").arg(self.store());
+        command
+            .args(["-c", "umask 077; exec \"$@\"", "sh"])
+            .arg(&copy)
+            .arg("--project")
+            .arg(self.project())
+            .arg("--store")
+            .arg(self.store());
         command.args(arguments).env_clear().stdin(Stdio::null()).current_dir("/");
-        command.envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("TZ", "Pacific/Kiritimati"), ("LANG", "tr_TR.UTF-8"), ("LC_ALL", "tr_TR.UTF-8")]);
+        command.envs([
+            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("TZ", "Pacific/Kiritimati"),
+            ("LANG", "tr_TR.UTF-8"),
+            ("LC_ALL", "tr_TR.UTF-8"),
+        ]);
         command.env("HOME", self.folder.path());
         if let Some(user) = self.user {
             command.uid(user).gid(user);

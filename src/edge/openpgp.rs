@@ -70,7 +70,9 @@ impl OpenPgpError {
 /// Returns the name of the program that would check signatures; `None` where there is none.
 #[must_use]
 pub fn program() -> Option<&'static str> {
-    ["sqv", "gpgv"].into_iter().find(|program| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()))
+    ["sqv", "gpgv"]
+        .into_iter()
+        .find(|program| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()))
 }
 
 /// A program that checks signatures.

@@ -169,7 +169,8 @@ pub fn finish(
         let start = Instant::now();
         let layers = make_layers(site, plan, image, packages, trees)?;
         let record = make_image(site, plan, image, layers)?;
-        let bytes = serde_json::to_vec(&record).map_err(|error| Failure::bug("an image cannot be written down").because(error))?;
+        let bytes =
+            serde_json::to_vec(&record).map_err(|error| Failure::bug("an image cannot be written down").because(error))?;
         let step = image.image_step();
         site.store.put_record(IMAGE, &step.key.hex(), &bytes).map_err(from_store)?;
         site.remember(&plan.platform, &image.name, step)?;
@@ -300,7 +301,10 @@ fn from_layer(error: LayerError) -> Failure {
 
 /// Writes the documents of an image whose layers are there.
 fn make_image(site: &Site<'_>, plan: &Plan, image: &ImagePlan, own: Vec<LayerRecord>) -> Result<ImageRecord, Failure> {
-    let recipe = site.catalog.recipe(&image.name).ok_or_else(|| Failure::bug(format!("the plan names `{}`, which has no recipe", image.name)))?;
+    let recipe = site
+        .catalog
+        .recipe(&image.name)
+        .ok_or_else(|| Failure::bug(format!("the plan names `{}`, which has no recipe", image.name)))?;
     let parent = match &recipe.from {
         Parent::Scratch => None,
         Parent::Recipe(parent) => {
@@ -334,7 +338,8 @@ fn make_image(site: &Site<'_>, plan: &Plan, image: &ImagePlan, own: Vec<LayerRec
         config: &config,
         history: &history,
     };
-    let documents = oci::write_image(&spec).map_err(|error| Failure::project(format!("the image `{}` cannot be described: {error}", image.name)))?;
+    let documents = oci::write_image(&spec)
+        .map_err(|error| Failure::project(format!("the image `{}` cannot be described: {error}", image.name)))?;
     for document in [&documents.config, &documents.manifest] {
         site.store.put_blob(&document.bytes).map_err(from_store)?;
     }

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::image::member::Compressor;
 use crate::model::catalog::Catalog;
 use crate::model::digest::{BlobDigest, DiffId, StepKey};
-use crate::model::lock::{Lock, LockedPackage};
+use crate::model::lock::{Lock, LockedImage, LockedPackage};
 use crate::model::name::{Architecture, ImageName};
 use crate::model::tree::{Entry, Kind, Tree};
 use crate::plan::steps::{ImagePlan, Input, Plan, Sources, Step, Work};
@@ -150,7 +150,7 @@ impl Site<'_> {
         self.lock
             .image(image, &plan.platform)
             .into_iter()
-            .flat_map(|locked| locked.packages())
+            .flat_map(LockedImage::packages)
             .filter_map(|name| self.lock.package(name, &plan.platform))
             .collect()
     }
@@ -214,7 +214,12 @@ impl Site<'_> {
         }
         if recalled.len() == plan.images.len() {
             let built = |image: &ImagePlan| {
-                recalled.remove(&image.name).map(|record| Built { name: image.name.clone(), record, recalled: true, seconds: 0.0 })
+                recalled.remove(&image.name).map(|record| Built {
+                    name: image.name.clone(),
+                    record,
+                    recalled: true,
+                    seconds: 0.0,
+                })
             };
             return Ok(plan.images.iter().filter_map(built).collect());
         }
@@ -271,11 +276,14 @@ pub fn references(kind: &str, key: &str, content: &[u8]) -> Vec<Item> {
     };
     let layers = |layers: &[LayerRecord]| -> Vec<Item> { layers.iter().map(|layer| Item::Blob(layer.digest)).collect() };
     match kind {
-        IMAGE => serde_json::from_slice::<ImageRecord>(content).map_or_else(|_| Vec::new(), |image| {
-            let mut items = layers(&image.layers);
-            items.extend([Item::Blob(image.manifest), Item::Blob(image.config)]);
-            items
-        }),
+        IMAGE => serde_json::from_slice::<ImageRecord>(content).map_or_else(
+            |_| Vec::new(),
+            |image| {
+                let mut items = layers(&image.layers);
+                items.extend([Item::Blob(image.manifest), Item::Blob(image.config)]);
+                items
+            },
+        ),
         LAYERS => serde_json::from_slice::<Vec<LayerRecord>>(content).map_or_else(|_| Vec::new(), |found| layers(&found)),
         TREE => std::str::from_utf8(content).map_or_else(|_| Vec::new(), files),
         images::LAYER => serde_json::from_slice::<LayerRecord>(content).map_or_else(|_| Vec::new(), |layer| layers(&[layer])),

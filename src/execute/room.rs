@@ -39,7 +39,8 @@ impl<'a> Room<'a> {
     /// Opens a built image.
     pub fn enter(site: &'a Site<'a>, plan: &Plan, image: &ImageName) -> Result<Self, Failure> {
         let not_built = || {
-            Failure::no(format!("the image `{image}` is not built, or not as the recipes are now")).hint(format!("run `parvis build {image}`"))
+            Failure::no(format!("the image `{image}` is not built, or not as the recipes are now"))
+                .hint(format!("run `parvis build {image}`"))
         };
         let tree = finished(site, plan, image)?.ok_or_else(not_built)?;
         let mut packages = BTreeMap::new();
@@ -143,7 +144,10 @@ pub fn run_as(site: &Site<'_>, tree: &Tree, user: Option<&str>) -> Result<(u32, 
     };
     let gid = match group {
         None => own,
-        Some(group) => accounts.group(group).or_else(|| number(group)).ok_or_else(|| format!("there is no group `{}`", group.escape_debug()))?,
+        Some(group) => accounts
+            .group(group)
+            .or_else(|| number(group))
+            .ok_or_else(|| format!("there is no group `{}`", group.escape_debug()))?,
     };
     let groups = if known.is_some() && group.is_none() { accounts.memberships(name) } else { Vec::new() };
     Ok((uid, gid, groups))

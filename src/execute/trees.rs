@@ -10,7 +10,7 @@ use super::{Site, TREE, from_store};
 use crate::debian::accounts::{AccountFiles, Accounts};
 use crate::debian::compose::{self, Takeover};
 use crate::debian::configure::{Configuration, ConfigureError, NewPackage, ScriptRun, Staged};
-use crate::debian::database::Database;
+use crate::debian::database::{self, Database};
 use crate::edge::sandbox::{End, Outcome, Owner, Program, Sandbox, SandboxError, Source, Spec};
 use crate::edge::store::FILE_MTIME;
 use crate::failure::Failure;
@@ -104,7 +104,8 @@ impl<'a> Trees<'a> {
             return Ok(Rc::clone(tree));
         }
         let tree = self.site.tree(key)?.ok_or_else(|| {
-            Failure::world("the store lost a tree while it was needed").hint("build again; `parvis store verify` tells what else is missing")
+            Failure::world("the store lost a tree while it was needed")
+                .hint("build again; `parvis store verify` tells what else is missing")
         })?;
         let tree = Rc::new(tree);
         self.known.insert(*key, Rc::clone(&tree));
@@ -131,17 +132,22 @@ impl<'a> Trees<'a> {
         let own = self.own_packages(image);
         let new: Vec<NewPackage<'_>> = own
             .iter()
-            .map(|package| NewPackage { record: package.status.clone(), triggers: &package.control.triggers, tree: &package.tree })
+            .map(|package| NewPackage {
+                record: package.status.clone(),
+                triggers: &package.control.triggers,
+                tree: &package.tree,
+            })
             .collect();
         let configuration = Configuration::new(read_database(site, parent)?, &new)
             .map_err(|error| Failure::world(format!("the packages of `{image}` cannot be configured")).because(error))?;
         let diversions = read_path(site, parent, b"var/lib/dpkg/diversions")?.unwrap_or_default();
         let diversions = compose::parse_diversions(&String::from_utf8_lossy(&diversions));
         let trees: Vec<_> = own.iter().map(|package| (&package.locked.name, &package.tree)).collect();
-        let (mut tree, takeovers) = compose::unpack_tree(parent, &trees, configuration.database(), &diversions).map_err(|error| {
-            let hint = error.hint();
-            Failure::project(format!("the packages of `{image}` do not fit together: {error}")).maybe_hint(hint)
-        })?;
+        let (mut tree, takeovers) =
+            compose::unpack_tree(parent, &trees, configuration.database(), &diversions).map_err(|error| {
+                let hint = error.hint();
+                Failure::project(format!("the packages of `{image}` do not fit together: {error}")).maybe_hint(hint)
+            })?;
         for takeover in &takeovers {
             strike_from_list(site, &mut tree, takeover)?;
         }
@@ -155,8 +161,15 @@ impl<'a> Trees<'a> {
     }
 
     /// Runs the packages' scripts in their order, and takes what each changed into the tree under its name.
-    fn configure(&self, image: &ImageName, own: &[&Unpacked], tree: &mut Tree, mut configuration: Configuration) -> Result<Database, Failure> {
-        let wrong = |error: ConfigureError| Failure::world(format!("the packages of `{image}` cannot be configured")).because(error);
+    fn configure(
+        &self,
+        image: &ImageName,
+        own: &[&Unpacked],
+        tree: &mut Tree,
+        mut configuration: Configuration,
+    ) -> Result<Database, Failure> {
+        let wrong =
+            |error: ConfigureError| Failure::world(format!("the packages of `{image}` cannot be configured")).because(error);
         let dates: BTreeMap<&str, i64> = own.iter().map(|package| (package.locked.name.as_str(), package.date)).collect();
         let newest = own.iter().map(|package| package.date).max().unwrap_or(0);
         let (status, unincorp) = (path(b"var/lib/dpkg/status")?, path(b"var/lib/dpkg/triggers/Unincorp")?);
@@ -245,7 +258,8 @@ impl<'a> Trees<'a> {
 
 fn remove(recipe: &Recipe, before: &Tree) -> Result<Tree, Failure> {
     let mut tree = before.clone();
-    edits::remove(&mut tree, &recipe.removes).map_err(|error| Failure::project(format!("recipes/{}.yaml, {error}", recipe.name)))?;
+    edits::remove(&mut tree, &recipe.removes)
+        .map_err(|error| Failure::project(format!("recipes/{}.yaml, {error}", recipe.name)))?;
     Ok(tree)
 }
 
@@ -298,8 +312,10 @@ fn script(image: &ImageName, sandbox: &mut Sandbox, run: &ScriptRun, date: i64) 
     if outcome.is_success() {
         return Ok(());
     }
-    let what = format!("in the image `{image}` the script `{}` of the package `{}` {}", argv.join(" "), run.package, words(&outcome));
-    Err(Failure::world(what).hint("the lines above are the script's own; it ran without network and without anything of this machine"))
+    let what =
+        format!("in the image `{image}` the script `{}` of the package `{}` {}", argv.join(" "), run.package, words(&outcome));
+    Err(Failure::world(what)
+        .hint("the lines above are the script's own; it ran without network and without anything of this machine"))
 }
 
 /// Starts a sandbox on these folders.
@@ -342,16 +358,13 @@ pub(super) fn lower(
     for recipe in site.catalog.lineage(image) {
         for locked in site.packages(plan, &recipe.name) {
             let recalled;
-            let package = match packages.get(&locked.sha256) {
-                Some(package) => package,
-                None => {
-                    recalled = super::unpack::recall(site.store, locked).map_err(super::from_unpack)?;
-                    match &recalled {
-                        Some(package) => package,
-                        // What a parent had from a package that is gone from the store comes with the rest.
-                        None => continue,
-                    }
-                }
+            let package = if let Some(package) = packages.get(&locked.sha256) {
+                package
+            } else {
+                recalled = super::unpack::recall(site.store, locked).map_err(super::from_unpack)?;
+                // What a parent had from a package that is gone from the store comes with the rest.
+                let Some(package) = &recalled else { continue };
+                package
             };
             folders.push(site.store.kept_farm(&package.tree, &[]).map_err(from_store)?);
             for (path, entry) in package.tree.iter() {
@@ -471,17 +484,20 @@ fn read_database(site: &Site<'_>, tree: &Tree) -> Result<Database, Failure> {
 
 /// Takes a path that another package took over off its first owner's list, as dpkg does.
 fn strike_from_list(site: &Site<'_>, tree: &mut Tree, takeover: &Takeover) -> Result<(), Failure> {
-    let line = format!("/{}", String::from_utf8_lossy(takeover.path.as_bytes()));
     let info = path(b"var/lib/dpkg/info")?;
     let is_list = |name: &[u8]| {
         let stem = name.strip_suffix(b".list").unwrap_or_default();
         stem.split(|byte| *byte == b':').next() == Some(takeover.from.as_str().as_bytes())
     };
-    let lists: Vec<TreePath> = tree.within(&info).filter(|(path, _)| is_list(path.file_name())).map(|(path, _)| path.clone()).collect();
+    let lists: Vec<TreePath> =
+        tree.within(&info).filter(|(path, _)| is_list(path.file_name())).map(|(path, _)| path.clone()).collect();
     for list in lists {
-        let (Some(content), Some(mut entry)) = (read_path(site, tree, list.as_bytes())?, tree.get(list.as_bytes()).cloned()) else { continue };
-        let kept: String = String::from_utf8_lossy(&content).lines().filter(|found| *found != line).map(|found| format!("{found}\n")).collect();
-        let digest = site.store.put_file_bytes(kept.as_bytes(), entry.mode).map_err(from_store)?;
+        let (Some(content), Some(mut entry)) = (read_path(site, tree, list.as_bytes())?, tree.get(list.as_bytes()).cloned())
+        else {
+            continue;
+        };
+        let kept = database::strike_off(&content, &[&takeover.path]);
+        let digest = site.store.put_file_bytes(&kept, entry.mode).map_err(from_store)?;
         entry.kind = Kind::File { digest, size: kept.len() as u64, shared: false };
         entry.origin = Origin::Parvis;
         tree.put(list, entry);
@@ -501,8 +517,9 @@ pub(super) fn read_path(site: &Site<'_>, tree: &Tree, at: &[u8]) -> Result<Optio
     let Some(Entry { kind: Kind::File { digest, .. }, mode, .. }) = tree.get(at) else { return Ok(None) };
     let mut content = Vec::new();
     let mut file = site.store.open_file(digest, *mode).map_err(from_store)?;
-    std::io::Read::read_to_end(&mut file, &mut content)
-        .map_err(|error| Failure::world(format!("cannot read `/{}` from the store", String::from_utf8_lossy(at))).because(error))?;
+    std::io::Read::read_to_end(&mut file, &mut content).map_err(|error| {
+        Failure::world(format!("cannot read `/{}` from the store", String::from_utf8_lossy(at))).because(error)
+    })?;
     Ok(Some(content))
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
-use crate::debian::database::{self, DatabaseError, InstalledPath};
+use super::{Site, from_unpack};
+use crate::debian::database::{self, DatabaseError, InstalledPath, Md5};
 use crate::debian::package::{
     Conffile, ControlFiles, ControlMember, DataEntry, DataKind, Limits, PackageError, PackageVisitor, TriggerLine, read_package,
 };
@@ -15,9 +15,8 @@ use crate::edge::store::{Store, StoreError};
 use crate::failure::Failure;
 use crate::model::digest::DownloadDigest;
 use crate::model::lock::LockedPackage;
-use super::{Site, from_unpack};
-use crate::screen::Unit;
 use crate::model::tree::{Entry, Kind, Origin, Tree, TreePath, Xattrs};
+use crate::screen::Unit;
 
 /// The kind of record, with the number of its format.
 pub const RECORD: &str = "package-1";
@@ -80,7 +79,9 @@ pub fn recall(store: &Store, package: &LockedPackage) -> Result<Option<Unpacked>
     let written: Written = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
     let tree = Tree::from_text(&written.tree).map_err(|_| invalid())?;
     let status = database::Record::from_text(&written.status).map_err(|_| invalid())?;
-    let conffile = |(path, remove_on_upgrade): (String, bool)| Some(Conffile { path: TreePath::parse(path.as_bytes()).ok()?, remove_on_upgrade });
+    let conffile = |(path, remove_on_upgrade): (String, bool)| {
+        Some(Conffile { path: TreePath::parse(path.as_bytes()).ok()?, remove_on_upgrade })
+    };
     let control = ControlFiles {
         control: written.control,
         members: written.members.into_iter().map(|(name, mode)| (name, ControlMember { mode, bytes: Vec::new() })).collect(),
@@ -110,7 +111,8 @@ pub fn unpack(store: &Store, package: &LockedPackage) -> Result<Unpacked, Unpack
     };
     let mut control = read_package(deb, package, &Limits::default(), &mut files).map_err(refused)?;
     let Files { mut tree, installed, origin, .. } = files;
-    let status = database::Record::of_package(&control, &installed).map_err(|source| UnpackError::Database { package: package.name.to_string(), source })?;
+    let status = database::Record::of_package(&control, &installed)
+        .map_err(|source| UnpackError::Database { package: package.name.to_string(), source })?;
     let date = date(&tree);
     for (path, mode, bytes) in database::info_files(&package.name, &control, &installed) {
         let digest = store.put_file_bytes(&bytes, mode)?;
@@ -129,7 +131,11 @@ pub fn unpack(store: &Store, package: &LockedPackage) -> Result<Unpacked, Unpack
     let written = Written {
         control: control.control.clone(),
         members: control.members.iter().map(|(name, member)| (name.clone(), member.mode)).collect(),
-        conffiles: control.conffiles.iter().map(|file| (String::from_utf8_lossy(file.path.as_bytes()).into_owned(), file.remove_on_upgrade)).collect(),
+        conffiles: control
+            .conffiles
+            .iter()
+            .map(|file| (String::from_utf8_lossy(file.path.as_bytes()).into_owned(), file.remove_on_upgrade))
+            .collect(),
         triggers: control.triggers.iter().map(|line| (line.interest, line.awaits, line.name.clone())).collect(),
         status: status.to_text(),
         tree: tree.to_text(),
@@ -145,23 +151,23 @@ pub fn all(site: &Site<'_>, wanted: &[&LockedPackage]) -> Result<BTreeMap<Downlo
     let mut order = wanted.to_vec();
     // The largest first, so that no thread is left with a long one at the end.
     order.sort_by_key(|package| std::cmp::Reverse(package.size));
-    let fresh = order.iter().map(|package| Ok(if is_unpacked(site.store, package)? { 0 } else { package.size })).sum::<Result<u64, _>>();
+    let fresh =
+        order.iter().map(|package| Ok(if is_unpacked(site.store, package)? { 0 } else { package.size })).sum::<Result<u64, _>>();
     let fresh = fresh.map_err(from_unpack)?;
     let task = (fresh > 0).then(|| site.screen.work("unpack", Some(fresh), Unit::Bytes));
     let next = AtomicUsize::new(0);
     let work = || {
         let mut own = Vec::new();
         while let Some(package) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let unpacked = match recall(site.store, package)? {
-                Some(unpacked) => unpacked,
-                None => {
-                    let unpacked = unpack(site.store, package)?;
-                    if let Some(task) = &task {
-                        task.detail(package.name.as_str());
-                        task.advance(package.size);
-                    }
-                    unpacked
+            let unpacked = if let Some(unpacked) = recall(site.store, package)? {
+                unpacked
+            } else {
+                let unpacked = unpack(site.store, package)?;
+                if let Some(task) = &task {
+                    task.detail(package.name.as_str());
+                    task.advance(package.size);
                 }
+                unpacked
             };
             own.push((package.sha256, unpacked));
         }
@@ -205,9 +211,9 @@ impl PackageVisitor for Files<'_> {
             DataKind::Symlink { target } => Kind::Symlink { target },
             DataKind::File { .. } => {
                 let needs_md5 = database::needs_md5(&self.control, &data.shipped);
-                let mut summed = Summed { content, sum: needs_md5.then(Md5::new) };
+                let mut summed = Summed { content, sum: needs_md5.then(Md5::default) };
                 let (digest, size) = self.store.put_file(&mut summed, data.mode).map_err(io::Error::other)?;
-                md5 = summed.sum.map(|sum| hex(&sum.finalize()));
+                md5 = summed.sum.map(Md5::finish);
                 Kind::File { digest, size, shared: false }
             }
             DataKind::HardLink { target } => self.share(&target)?,
@@ -225,7 +231,8 @@ impl PackageVisitor for Files<'_> {
 impl Files<'_> {
     /// Marks the first name of a file as shared and returns what the second name is.
     fn share(&mut self, target: &TreePath) -> io::Result<Kind> {
-        let mut first = self.tree.get(target.as_bytes()).cloned().ok_or_else(|| io::Error::other(format!("no `{target}` to link to")))?;
+        let mut first =
+            self.tree.get(target.as_bytes()).cloned().ok_or_else(|| io::Error::other(format!("no `{target}` to link to")))?;
         let Kind::File { shared, .. } = &mut first.kind else {
             return Err(io::Error::other(format!("`{target}` is no file to link to")));
         };
@@ -250,8 +257,4 @@ impl Read for Summed<'_> {
         }
         Ok(count)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

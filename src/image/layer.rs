@@ -83,9 +83,9 @@ fn changes_text(changes: &[Change]) -> String {
 /// `removed` holds the paths that the recipe's `remove` takes out of the image's own packages: they are left out of the
 /// packages' segments, so that their bytes are really gone.
 #[must_use]
-pub fn plan_layers<'a>(
+pub fn plan_layers(
     parent: &Tree,
-    groups: &[Vec<PackageTree<'a>>],
+    groups: &[Vec<PackageTree<'_>>],
     removed: &BTreeSet<TreePath>,
     finished: &Tree,
 ) -> Vec<LayerPlan> {
@@ -628,10 +628,15 @@ pub(super) mod tests {
         let (one, two): (PackageName, PackageName) = ("one".parse().unwrap(), "two".parse().unwrap());
         let mut tree = |file: &str| -> Tree {
             let entry = memory.file(file.as_bytes());
-            ["usr", "usr/share"].map(|at| (path(at), Entry::directory(0o755, Origin::Parvis))).into_iter().chain([(path(file), entry)]).collect()
+            ["usr", "usr/share"]
+                .map(|at| (path(at), Entry::directory(0o755, Origin::Parvis)))
+                .into_iter()
+                .chain([(path(file), entry)])
+                .collect()
         };
         let (first, second) = (tree("usr/share/a"), tree("usr/share/b"));
-        let group = vec![PackageTree { name: &one, version: "1", tree: &first }, PackageTree { name: &two, version: "1", tree: &second }];
+        let group =
+            vec![PackageTree { name: &one, version: "1", tree: &first }, PackageTree { name: &two, version: "1", tree: &second }];
         let finished: Tree = first.iter().chain(second.iter()).map(|(path, entry)| (path.clone(), entry.clone())).collect();
         for plan in plan_layers(&Tree::new(), &[group], &BTreeSet::new(), &finished) {
             let mut seen = BTreeSet::new();

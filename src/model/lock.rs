@@ -171,7 +171,9 @@ impl Lock {
                 .zip(rendered.lines())
                 .enumerate()
                 .find(|(_, (found, expected))| found != expected)
-                .map_or((text.lines().count(), String::new()), |(index, (found, _))| (index + 1, found.chars().take(80).collect()));
+                .map_or((text.lines().count(), String::new()), |(index, (found, _))| {
+                    (index + 1, found.chars().take(80).collect())
+                });
             return Err(LockError::Layout { line, found });
         }
         Ok(lock)
@@ -184,7 +186,10 @@ impl Lock {
                 return Err(LockError::Twice { what: "the package", name: format!("{}:{}", package.name, package.architecture) });
             }
             if !is_plain_path(&package.file) {
-                return Err(LockError::Path { package: package.name.clone(), file: super::tree::escape(package.file.as_bytes()) });
+                return Err(LockError::Path {
+                    package: package.name.clone(),
+                    file: super::tree::escape(package.file.as_bytes()),
+                });
             }
         }
         let mut images = BTreeSet::new();

@@ -92,8 +92,7 @@ impl TreePath {
     /// Returns whether this path is `folder` or stands below it.
     #[must_use]
     pub fn is_within(&self, folder: &Self) -> bool {
-        folder.is_root()
-            || self.0.starts_with(&folder.0) && (self.0.len() == folder.0.len() || self.0[folder.0.len()] == b'/')
+        folder.is_root() || self.0.starts_with(&folder.0) && (self.0.len() == folder.0.len() || self.0[folder.0.len()] == b'/')
     }
 }
 
@@ -311,7 +310,10 @@ impl Tree {
 
     /// Returns a folder's own entry and all entries below it.
     pub fn within<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (&'a TreePath, &'a Entry)> {
-        self.entries.range(folder.clone()..).take_while(|(path, _)| path.0.starts_with(&folder.0)).filter(|(path, _)| path.is_within(folder))
+        self.entries
+            .range(folder.clone()..)
+            .take_while(|(path, _)| path.0.starts_with(&folder.0))
+            .filter(|(path, _)| path.is_within(folder))
     }
 
     /// Puts an entry at a path. What stood below a path that is no folder any more is gone.
@@ -374,8 +376,7 @@ impl Tree {
     /// Returns whether both trees would unpack to the same files, whoever put them there.
     #[must_use]
     pub fn same_files(&self, other: &Self) -> bool {
-        self.len() == other.len()
-            && self.iter().zip(other.iter()).all(|((a, x), (b, y))| a == b && x.same_bytes(y))
+        self.len() == other.len() && self.iter().zip(other.iter()).all(|((a, x), (b, y))| a == b && x.same_bytes(y))
     }
 
     /// Returns the text form.
@@ -568,7 +569,10 @@ mod tests {
 
     #[test]
     fn a_removed_folder_is_one_change() {
-        let old: Tree = [("a", directory()), ("a/b", file(b"x")), ("a/c", file(b"y"))].map(|(at, entry)| (path(at), entry)).into_iter().collect();
+        let old: Tree = [("a", directory()), ("a/b", file(b"x")), ("a/c", file(b"y"))]
+            .map(|(at, entry)| (path(at), entry))
+            .into_iter()
+            .collect();
         assert_eq!(old.changes_to(&Tree::new()), [Change::Remove(path("a"))]);
     }
 
@@ -581,7 +585,11 @@ mod tests {
     fn any_entry() -> impl Strategy<Value = Entry> {
         let kind = prop_oneof![
             Just(Kind::Directory),
-            (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, shared)| Kind::File { digest: digest.into(), size, shared }),
+            (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, shared)| Kind::File {
+                digest: digest.into(),
+                size,
+                shared
+            }),
             prop::collection::vec(1_u8.., 1..20).prop_map(|target| Kind::Symlink { target: target.into() }),
         ];
         let origin = prop_oneof![
@@ -590,8 +598,9 @@ mod tests {
             Just(Origin::Script("tzdata".parse().unwrap())),
             (1_u32..).prop_map(|line| Origin::Recipe { image: "httpd".parse().unwrap(), line }),
         ];
-        let xattrs = prop::collection::btree_map("(user|security)\\.[a-z =]{1,8}", prop::collection::vec(any::<u8>(), 0..8), 0..2)
-            .prop_map(|xattrs| xattrs.into_iter().map(|(name, value)| (name.replace('=', "-"), value)).collect());
+        let xattrs =
+            prop::collection::btree_map("(user|security)\\.[a-z =]{1,8}", prop::collection::vec(any::<u8>(), 0..8), 0..2)
+                .prop_map(|xattrs| xattrs.into_iter().map(|(name, value)| (name.replace('=', "-"), value)).collect());
         (kind, 0_u16..0o10000, any::<u32>(), any::<u32>(), any::<i64>(), xattrs, origin)
             .prop_map(|(kind, mode, uid, gid, mtime, xattrs, origin)| Entry { kind, mode, uid, gid, mtime, xattrs, origin })
     }

@@ -72,7 +72,12 @@ fn source_entry(rule: &FileRule, file: &SourceFile, origin: Origin) -> Result<(T
 }
 
 /// Copies subtrees of siblings into the tree.
-pub fn copy(tree: &mut Tree, recipe: &Recipe, siblings: &BTreeMap<ImageName, &Tree>, accounts: &Accounts) -> Result<(), EditError> {
+pub fn copy(
+    tree: &mut Tree,
+    recipe: &Recipe,
+    siblings: &BTreeMap<ImageName, &Tree>,
+    accounts: &Accounts,
+) -> Result<(), EditError> {
     for rule in &recipe.copies {
         let CopyRule { line, from, path, to, owners } = rule;
         let missing = || EditError::NothingToCopy { line: *line, image: from.clone(), path: path.clone() };
@@ -100,7 +105,8 @@ pub fn copy(tree: &mut Tree, recipe: &Recipe, siblings: &BTreeMap<ImageName, &Tr
 pub fn remove(tree: &mut Tree, rules: &[RemoveRule]) -> Result<(), EditError> {
     for rule in rules {
         let pattern = Pattern::new(&rule.pattern);
-        let doomed: Vec<TreePath> = tree.iter().filter(|(path, _)| pattern.matches(path.as_bytes())).map(|(path, _)| path.clone()).collect();
+        let doomed: Vec<TreePath> =
+            tree.iter().filter(|(path, _)| pattern.matches(path.as_bytes())).map(|(path, _)| path.clone()).collect();
         if doomed.is_empty() {
             return Err(EditError::NothingToRemove { line: rule.line, pattern: rule.pattern.clone() });
         }

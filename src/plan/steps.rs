@@ -209,8 +209,7 @@ fn image_plan<'a>(
     };
     let mut trees = TreeSteps { recipe, steps: Vec::new(), before: parent.and_then(ImagePlan::tree_step).map(|step| step.key) };
 
-    let packages: Vec<&LockedPackage> =
-        locked.packages().filter_map(|name| basis.lock.package(name, basis.platform)).collect();
+    let packages: Vec<&LockedPackage> = locked.packages().filter_map(|name| basis.lock.package(name, basis.platform)).collect();
     if !packages.is_empty() || !recipe.users.is_empty() || parent.is_none() {
         let mut inputs: Vec<Input> =
             packages.iter().map(|package| input(&format!("package {}", package.name), &package.sha256.hex())).collect();

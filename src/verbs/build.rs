@@ -55,10 +55,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     if arguments.twice {
         super::twice::compare(context, &workplace, &site, &plan, &built)?;
     }
-    context.answer(
-        || report_json(&built, &folder.display().to_string()),
-        || report(&built, start.elapsed().as_secs_f64()),
-    );
+    context.answer(|| report_json(&built, &folder.display().to_string()), || report(&built, start.elapsed().as_secs_f64()));
     Ok(())
 }
 
@@ -68,10 +65,15 @@ fn fetch(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, wanted: 
         return Ok(());
     }
     let mirrors = Mirrors::find(context, workplace)?;
-    let archive_of = |package: &LockedPackage| site.lock.archives.iter().find(|state| state.suite == package.suite).map(|state| state.archive.clone());
+    let archive_of = |package: &LockedPackage| {
+        site.lock.archives.iter().find(|state| state.suite == package.suite).map(|state| state.archive.clone())
+    };
     let mut downloads = Vec::with_capacity(missing.len());
     for package in missing {
-        let archive = archive_of(package).ok_or_else(|| Failure::project(format!("the lock does not say from which archive the suite `{}` comes", package.suite)).hint("run `parvis lock`"))?;
+        let archive = archive_of(package).ok_or_else(|| {
+            Failure::project(format!("the lock does not say from which archive the suite `{}` comes", package.suite))
+                .hint("run `parvis lock`")
+        })?;
         downloads.push(Download {
             name: format!("{} {}", package.name, package.version),
             urls: mirrors.urls(&archive, &package.file),
@@ -97,7 +99,8 @@ pub fn publish(store: &Store, folder: &std::path::Path, built: &[Built], platfor
             annotations: BTreeMap::from([(oci::REF_NAME.to_owned(), image.name.to_string())]),
         })
         .collect();
-    let index = oci::write_index(&descriptors).map_err(|error| Failure::bug("the layout's index cannot be written").because(error))?;
+    let index =
+        oci::write_index(&descriptors).map_err(|error| Failure::bug("the layout's index cannot be written").because(error))?;
     let mut blobs = BTreeMap::new();
     for image in built {
         let record = &image.record;
@@ -108,7 +111,9 @@ pub fn publish(store: &Store, folder: &std::path::Path, built: &[Built], platfor
     let blobs: Vec<_> = blobs.into_iter().collect();
     output::write_layout(folder, &blobs, &index.bytes).map_err(|error| {
         let hint = error.hint();
-        Failure::world(error.to_string()).maybe_hint(hint).maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+        Failure::world(error.to_string())
+            .maybe_hint(hint)
+            .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
     })?;
     Ok(())
 }

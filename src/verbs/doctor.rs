@@ -39,7 +39,13 @@ pub fn run(_: &Arguments, context: &Context<'_>) -> Answer {
             let works = rungs.iter().any(|rung| rung.available);
             findings.extend(rungs.into_iter().map(|rung| Finding {
                 name: format!("sandbox: {}", rung.name),
-                good: if rung.available { Some(true) } else if works { None } else { Some(false) },
+                good: if rung.available {
+                    Some(true)
+                } else if works {
+                    None
+                } else {
+                    Some(false)
+                },
                 detail: rung.detail,
                 advice: rung.advice.map(str::to_owned),
             }));
@@ -83,12 +89,18 @@ pub fn run(_: &Arguments, context: &Context<'_>) -> Answer {
     let wrong = findings.iter().filter(|finding| finding.good == Some(false)).count();
     context.answer(
         || {
-            let list = findings.iter().map(|finding| json!({"name": finding.name, "good": finding.good, "detail": finding.detail, "advice": finding.advice}));
+            let list = findings.iter().map(
+                |finding| json!({"name": finding.name, "good": finding.good, "detail": finding.detail, "advice": finding.advice}),
+            );
             json!({ "findings": list.collect::<Vec<_>>(), "good": wrong == 0 })
         },
         || findings.iter().flat_map(lines).collect(),
     );
-    if wrong == 0 { Ok(()) } else { Err(Failure::no("this machine cannot build yet").hint("follow the advice above, then run `parvis doctor` again")) }
+    if wrong == 0 {
+        Ok(())
+    } else {
+        Err(Failure::no("this machine cannot build yet").hint("follow the advice above, then run `parvis doctor` again"))
+    }
 }
 
 fn good(name: &str, detail: String) -> Finding {
@@ -96,7 +108,12 @@ fn good(name: &str, detail: String) -> Finding {
 }
 
 fn bad(name: &str, failure: &Failure) -> Finding {
-    Finding { name: name.to_owned(), good: Some(false), detail: failure.message().to_owned(), advice: failure.hint_text().map(str::to_owned) }
+    Finding {
+        name: name.to_owned(),
+        good: Some(false),
+        detail: failure.message().to_owned(),
+        advice: failure.hint_text().map(str::to_owned),
+    }
 }
 
 fn lines(finding: &Finding) -> Vec<String> {

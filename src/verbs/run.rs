@@ -34,7 +34,11 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let lock = workplace.lock()?;
     let platform = workplace.platform(arguments.platform.as_deref())?;
     let names = workplace.select(std::slice::from_ref(&arguments.image))?;
-    let image = names.iter().find(|name| name.as_str() == arguments.image).cloned().ok_or_else(|| Failure::bug("the image asked for is not among those selected"))?;
+    let image = names
+        .iter()
+        .find(|name| name.as_str() == arguments.image)
+        .cloned()
+        .ok_or_else(|| Failure::bug("the image asked for is not among those selected"))?;
     let store = open_store(context)?;
     let sources = workplace.sources(&names, &store)?;
     let plan = workplace.plan(&names, &lock, &platform, &sources)?;
@@ -49,9 +53,17 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let mut room = Room::enter(&site, &plan, &image)?;
     let command = if arguments.command.is_empty() { room.own_command() } else { arguments.command.clone() };
     if command.is_empty() {
-        return Err(Failure::project(format!("the image `{image}` has no command of its own")).hint(format!("name one: `parvis run {image} -- COMMAND`")));
+        return Err(Failure::project(format!("the image `{image}` has no command of its own"))
+            .hint(format!("name one: `parvis run {image} -- COMMAND`")));
     }
-    let request = RoomRequest { command, user: arguments.user.clone(), workdir: arguments.workdir.clone(), env, stdin: Vec::new(), timeout: None };
+    let request = RoomRequest {
+        command,
+        user: arguments.user.clone(),
+        workdir: arguments.workdir.clone(),
+        env,
+        stdin: Vec::new(),
+        timeout: None,
+    };
     let outcome = room.run(&request, &mut |stream, bytes| {
         if stream == Stream::Error {
             context.screen.note_raw(bytes);
@@ -63,5 +75,6 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     if outcome.is_success() {
         return Ok(());
     }
-    Err(Failure::no(format!("`{}` in the image `{image}` {}", request.command.join(" "), how_it_ended(&outcome))).hint("it ran without network and without anything of this machine"))
+    Err(Failure::no(format!("`{}` in the image `{image}` {}", request.command.join(" "), how_it_ended(&outcome)))
+        .hint("it ran without network and without anything of this machine"))
 }

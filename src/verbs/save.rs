@@ -49,7 +49,9 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
     output::write_whole(&arguments.output, |out| images.write(&store, out)).map_err(|error| {
         let hint = error.hint();
-        Failure::world(error.to_string()).maybe_hint(hint).maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+        Failure::world(error.to_string())
+            .maybe_hint(hint)
+            .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
     })?;
     let names: Vec<&str> = images.0.iter().map(|image| image.name.as_str()).collect();
     let bytes: u64 = images.0.iter().map(|image| image.record.size()).sum();
@@ -57,7 +59,12 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         || json!({"file": arguments.output, "images": names}),
         || {
             let mut lines: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            lines.push(format!("saved to {} (at most {}; `docker load -i {}` takes it)", arguments.output.display(), size(bytes), arguments.output.display()));
+            lines.push(format!(
+                "saved to {} (at most {}; `docker load -i {}` takes it)",
+                arguments.output.display(),
+                size(bytes),
+                arguments.output.display()
+            ));
             lines
         },
     );
@@ -78,25 +85,31 @@ struct BuiltImage {
 impl Built {
     /// Finds images, which must be built as the recipes are now.
     pub fn find(context: &Context<'_>, store: &Store, images: &[String], which: &Which) -> Result<Self, Failure> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if which.tag.is_empty() || which.tag.len() > 128 || !which.tag.bytes().all(plain) || which.tag.starts_with(['.', '-']) {
-            return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug())).hint("letters, digits, `.`, `_` and `-`, at most 128, not starting with `.` or `-`"));
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if which.tag.is_empty() || which.tag.len() > 128 || !which.tag.bytes().all(allowed) || which.tag.starts_with(['.', '-']) {
+            return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug()))
+                .hint("letters, digits, `.`, `_` and `-`, at most 128, not starting with `.` or `-`"));
         }
         let workplace = Workplace::open(context)?;
         let lock = workplace.lock()?;
         let platform = workplace.platform(which.platform.as_deref())?;
-        let names = workplace.select(images)?;
-        let sources = workplace.sources(&names, store)?;
-        let plan = workplace.plan(&names, &lock, &platform, &sources)?;
+        let selected = workplace.select(images)?;
+        let sources = workplace.sources(&selected, store)?;
+        let plan = workplace.plan(&selected, &lock, &platform, &sources)?;
         let site = workplace.site(context, store, &lock, &sources);
         let prefix = workplace.project.registry.clone().unwrap_or_else(|| workplace.project.name.to_string());
         let mut found = Vec::new();
         for image in plan.images.iter().filter(|image| images.iter().any(|asked| asked == image.name.as_str())) {
             let name = &image.name;
             let record = site.image(&image.image_step().key)?.ok_or_else(|| {
-                Failure::no(format!("the image `{name}` is not built, or not as the recipes are now")).hint(format!("run `parvis build {name}`"))
+                Failure::no(format!("the image `{name}` is not built, or not as the recipes are now"))
+                    .hint(format!("run `parvis build {name}`"))
             })?;
-            let damaged = |error: oci::OciError| Failure::world(format!("the documents of `{name}` in the store are damaged")).because(error).hint("run `parvis store verify`, then build again");
+            let damaged = |error: oci::OciError| {
+                Failure::world(format!("the documents of `{name}` in the store are damaged"))
+                    .because(error)
+                    .hint("run `parvis store verify`, then build again")
+            };
             let read = |digest: &BlobDigest| store.read_blob(digest, canonical::LIMIT as u64).map_err(from_store);
             let manifest = oci::parse_manifest(&read(&record.manifest)?).map_err(damaged)?;
             let config = oci::parse_config(&read(&record.config)?, manifest.layers.len()).map_err(damaged)?;

@@ -68,8 +68,10 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     );
     match failed {
         0 => Ok(()),
-        1 => Err(Failure::no("1 test failed").hint("the lines above say what was found; `parvis run IMAGE -- COMMAND` tries it by hand")),
-        more => Err(Failure::no(format!("{more} tests failed")).hint("the lines above say what was found; `parvis run IMAGE -- COMMAND` tries it by hand")),
+        1 => Err(Failure::no("1 test failed")
+            .hint("the lines above say what was found; `parvis run IMAGE -- COMMAND` tries it by hand")),
+        more => Err(Failure::no(format!("{more} tests failed"))
+            .hint("the lines above say what was found; `parvis run IMAGE -- COMMAND` tries it by hand")),
     }
 }
 
@@ -104,11 +106,20 @@ fn try_one(room: &mut Room<'_>, test: &Test) -> Result<Vec<String>, Failure> {
                 faults.push(format!("it {} instead of exiting with {exit}", how_it_ended(&outcome)));
             }
             let lacks = |what: &str, text: &str, wanted: &[String]| -> Vec<String> {
-                wanted.iter().filter(|wanted| !text.contains(wanted.as_str())).map(|wanted| format!("`{wanted}` is not in {what}")).collect()
+                wanted
+                    .iter()
+                    .filter(|wanted| !text.contains(wanted.as_str()))
+                    .map(|wanted| format!("`{wanted}` is not in {what}"))
+                    .collect()
             };
             faults.extend(lacks("standard output", &out, stdout));
             faults.extend(lacks("standard error", &err, stderr));
-            faults.extend(absent.iter().filter(|text| out.contains(text.as_str()) || err.contains(text.as_str())).map(|text| format!("`{text}` is in the output")));
+            faults.extend(
+                absent
+                    .iter()
+                    .filter(|text| out.contains(text.as_str()) || err.contains(text.as_str()))
+                    .map(|text| format!("`{text}` is in the output")),
+            );
         }
         TestKind::File { path, exists, owners, mode, contains } => {
             let Some(entry) = room.tree().get(path.as_bytes()).cloned() else {
@@ -129,7 +140,12 @@ fn try_one(room: &mut Room<'_>, test: &Test) -> Result<Vec<String>, Failure> {
             if !contains.is_empty() {
                 let content = room.content(path.as_bytes())?.unwrap_or_default();
                 let content = String::from_utf8_lossy(&content);
-                faults.extend(contains.iter().filter(|text| !content.contains(text.as_str())).map(|text| format!("`{text}` is not in `{path}`")));
+                faults.extend(
+                    contains
+                        .iter()
+                        .filter(|text| !content.contains(text.as_str()))
+                        .map(|text| format!("`{text}` is not in `{path}`")),
+                );
             }
         }
     }

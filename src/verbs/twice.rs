@@ -20,7 +20,10 @@ pub fn compare(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, pl
     let packages = site.all_packages(plan);
     let missing = packages.iter().filter(|package| !site.store.has_download(&package.sha256, package.size)).count();
     if missing > 0 {
-        return Err(Failure::world(format!("{missing} of the packages are not in the store any more, only what was made of them")).hint("build with an empty `--store` first, then again with `--twice`"));
+        return Err(Failure::world(format!(
+            "{missing} of the packages are not in the store any more, only what was made of them"
+        ))
+        .hint("build with an empty `--store` first, then again with `--twice`"));
     }
     let downloads: Vec<_> = packages.iter().map(|package| site.store.download_path(&package.sha256)).collect();
     let elsewhere = Elsewhere::prepare(workplace.folder.root(), &downloads).map_err(from_again)?;
@@ -41,7 +44,10 @@ pub fn compare(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, pl
         .iter()
         .filter_map(|image| Some((image["name"].as_str()?, image["manifest"].as_str()?)))
         .collect();
-    let differing: Vec<&Built> = built.iter().filter(|image| second.get(image.name.as_str()) != Some(&image.record.manifest.to_string().as_str())).collect();
+    let differing: Vec<&Built> = built
+        .iter()
+        .filter(|image| second.get(image.name.as_str()) != Some(&image.record.manifest.to_string().as_str()))
+        .collect();
     if differing.is_empty() {
         context.screen.note(&format!("built twice: the same digests ({})", elsewhere.conditions()));
         return Ok(());
@@ -56,7 +62,8 @@ pub fn compare(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, pl
     if more > 0 {
         lines.push(format!("  and {more} more"));
     }
-    Err(Failure::no(format!("a second build gave other digests:\n{}", lines.join("\n"))).hint(format!("the second build had: {}", elsewhere.conditions())))
+    Err(Failure::no(format!("a second build gave other digests:\n{}", lines.join("\n")))
+        .hint(format!("the second build had: {}", elsewhere.conditions())))
 }
 
 /// Names what differs between the first and the second build of an image.
@@ -70,7 +77,11 @@ fn differences(site: &Site<'_>, other: &Store, plan: &Plan, image: &Built) -> Re
     {
         for change in first.changes_to(&second) {
             let path = change.path();
-            let origin = first.get(path.as_bytes()).or_else(|| second.get(path.as_bytes())).map(|entry| entry.origin.to_string()).unwrap_or_default();
+            let origin = first
+                .get(path.as_bytes())
+                .or_else(|| second.get(path.as_bytes()))
+                .map(|entry| entry.origin.to_string())
+                .unwrap_or_default();
             let how = match change {
                 Change::Remove(_) => "only in the first",
                 Change::Put(..) if first.get(path.as_bytes()).is_none() => "only in the second",

@@ -45,7 +45,8 @@ impl Workplace {
     /// Reads the lock as it stands; `None` where there is none.
     pub fn lock_if_any(&self) -> Result<Option<Lock>, Failure> {
         let Some(bytes) = self.folder.read(LOCK_FILE, LOCK_LIMIT).map_err(Failure::from)? else { return Ok(None) };
-        let text = String::from_utf8(bytes).map_err(|error| Failure::project(format!("`{LOCK_FILE}` is not text")).because(error))?;
+        let text =
+            String::from_utf8(bytes).map_err(|error| Failure::project(format!("`{LOCK_FILE}` is not text")).because(error))?;
         let parsed = Lock::parse(&text).map_err(|error| {
             Failure::project(format!("`{LOCK_FILE}` cannot be used: {error}"))
                 .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
@@ -56,9 +57,9 @@ impl Workplace {
 
     /// Reads the lock, which must match the recipes.
     pub fn lock(&self) -> Result<Lock, Failure> {
-        let lock = self
-            .lock_if_any()?
-            .ok_or_else(|| Failure::project(format!("there is no `{LOCK_FILE}`: nothing is decided yet")).hint("run `parvis lock`"))?;
+        let lock = self.lock_if_any()?.ok_or_else(|| {
+            Failure::project(format!("there is no `{LOCK_FILE}`: nothing is decided yet")).hint("run `parvis lock`")
+        })?;
         locking::matches(&lock, &self.catalog, &self.project.architectures).map_err(|differences| {
             let what = differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             Failure::project(format!("`{LOCK_FILE}` does not match the recipes: {what}")).hint("run `parvis lock`")
@@ -79,11 +80,12 @@ impl Workplace {
         let found = |name: &str| self.project.architectures.iter().find(|known| known.as_str() == name).cloned();
         match asked {
             Some(name) => found(name).ok_or_else(|| {
-                Failure::project(format!("the project is not built for `{name}`")).hint(format!("parvis.yaml lists: {}", listed()))
+                Failure::project(format!("the project is not built for `{name}`"))
+                    .hint(format!("parvis.yaml lists: {}", listed()))
             }),
-            None => found(native).or_else(|| self.project.architectures.first().cloned()).ok_or_else(|| {
-                Failure::project("`parvis.yaml` names no architecture").hint("add `architectures: [amd64]`")
-            }),
+            None => found(native)
+                .or_else(|| self.project.architectures.first().cloned())
+                .ok_or_else(|| Failure::project("`parvis.yaml` names no architecture").hint("add `architectures: [amd64]`")),
         }
     }
 
@@ -147,9 +149,8 @@ impl Workplace {
         let labels = format!("{:?}", self.labels());
         let compression = self.compressor().to_string();
         let basis = Basis { lock, platform, sources, compression: &compression, project: &labels };
-        steps::make(&self.catalog, names, &basis).map_err(|error| {
-            Failure::project(error.to_string()).hint("run `parvis lock`, then try again")
-        })
+        steps::make(&self.catalog, names, &basis)
+            .map_err(|error| Failure::project(error.to_string()).hint("run `parvis lock`, then try again"))
     }
 
     /// Returns how layers are compressed.

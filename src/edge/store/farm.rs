@@ -102,7 +102,7 @@ impl Store {
         let draft = self.root().join(format!("tmp/{:016x}-farm-{}", self.tag, self.serial.fetch_add(1, Ordering::Relaxed)));
         self.farm(tree, &draft)?;
         for path in hidden {
-            self.hide(&draft, path)?;
+            Self::hide(&draft, path)?;
         }
         match std::fs::rename(&draft, &place) {
             // Another build was quicker.
@@ -112,7 +112,7 @@ impl Store {
         Ok(place)
     }
 
-    fn hide(&self, farm: &Path, path: &TreePath) -> Result<(), StoreError> {
+    fn hide(farm: &Path, path: &TreePath) -> Result<(), StoreError> {
         let fail = |error: Errno| plain("write", &farm.join(os(path)), error.into());
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(farm, flags, Mode::empty()).map_err(fail)?;
