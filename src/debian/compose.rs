@@ -64,6 +64,17 @@ pub struct Takeover {
     pub by: PackageName,
 }
 
+/// Returns a package's file list (`info/NAME.list`) without the paths that others took over.
+#[must_use]
+pub fn strike_off(list: &[u8], taken: &[&TreePath]) -> Vec<u8> {
+    let is_taken = |line: &[u8]| {
+        let path = TreePath::parse(line).map(|path| canonical_path(&path, false));
+        path.is_ok_and(|path| taken.contains(&&path))
+    };
+    let lines = list.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !is_taken(line.strip_suffix(b"\n").unwrap_or(line))).flatten().copied().collect()
+}
+
 /// Puts the trees of packages over the tree of a parent, as if dpkg had unpacked them.
 ///
 /// The order of the packages does not matter. A folder that several have keeps the metadata it has in the parent, else
@@ -343,6 +354,12 @@ mod tests {
             }
             assert!(unpacked(&Tree::new(), &packages, &[("bb", "aa (<< 1)")], "").is_err(), "another version is replaced");
         }
+    }
+
+    #[test]
+    fn what_was_taken_over_is_struck_off_the_list() {
+        let list = b"/.\n/bin\n/bin/x\n/usr/bin/y\n";
+        assert_eq!(strike_off(list, &[&path("usr/bin/x")]), b"/.\n/bin\n/usr/bin/y\n");
     }
 
     #[test]

@@ -318,12 +318,12 @@ impl Configuration {
         let Some(record) = self.database.get_mut(package.as_str()) else { return };
         settle(record);
         let qualified = record.qualified_name();
-        let names: Vec<PackageName> = self.database.records().map(|record| record.name.clone()).collect();
-        for name in names {
+        let waits = |record: &&Record| record.triggers_awaited.contains(&qualified);
+        let waiting: Vec<PackageName> = self.database.records().filter(waits).map(|record| record.name.clone()).collect();
+        for name in waiting {
             let Some(record) = self.database.get_mut(name.as_str()) else { continue };
-            let before = record.triggers_awaited.len();
             record.triggers_awaited.retain(|awaited| *awaited != qualified);
-            if record.triggers_awaited.len() < before && record.state == State::TriggersAwaited {
+            if record.state == State::TriggersAwaited {
                 settle(record);
             }
         }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Bound;
 
+use serde::{Deserialize, Serialize};
+
 use super::control::{ControlError, Paragraph};
 use crate::model::lock::LockedPackage;
 use crate::model::tree::{TreePath, escape};
@@ -92,7 +94,8 @@ pub struct Conffile {
 }
 
 /// A line of a package's `triggers` file (deb-triggers(5)).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TriggerLine {
     /// Whether the package waits for the trigger; otherwise it is activated by the package's own unpacking or configuring.
     pub interest: bool,
