@@ -10,7 +10,7 @@ use super::{Site, TREE, from_store};
 use crate::debian::accounts::{AccountFiles, Accounts};
 use crate::debian::compose::{self, Takeover};
 use crate::debian::configure::{Configuration, ConfigureError, NewPackage, ScriptRun, Staged};
-use crate::debian::database::{self, Database};
+use crate::debian::database::Database;
 use crate::edge::sandbox::{End, Outcome, Owner, Program, Sandbox, SandboxError, Source, Spec};
 use crate::edge::store::FILE_MTIME;
 use crate::failure::Failure;
@@ -496,7 +496,7 @@ fn strike_from_list(site: &Site<'_>, tree: &mut Tree, takeover: &Takeover) -> Re
         else {
             continue;
         };
-        let kept = database::strike_off(&content, &[&takeover.path]);
+        let kept = compose::strike_off(&content, &[&takeover.path]);
         let digest = site.store.put_file_bytes(&kept, entry.mode).map_err(from_store)?;
         entry.kind = Kind::File { digest, size: kept.len() as u64, shared: false };
         entry.origin = Origin::Parvis;
