@@ -166,6 +166,13 @@ fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
         mirrors,
         profile: global.profile,
         json: global.json,
+        machine: match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "arm" => "armhf",
+            "powerpc64" => "ppc64el",
+            other => other,
+        },
         threads,
         now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
         fetch: FetchOptions {

@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let start = Instant::now();
     let workplace = Workplace::open(context)?;
     let lock = workplace.lock()?;
-    let platform = workplace.platform(arguments.platform.as_deref())?;
+    let platform = workplace.platform(context, arguments.platform.as_deref())?;
     let names = workplace.select(&arguments.images)?;
     let store = open_store(context)?;
     let sources = workplace.sources(&names, &store)?;

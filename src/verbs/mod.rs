@@ -38,6 +38,8 @@ pub struct Context<'a> {
     pub profile: Option<String>,
     /// Results are printed as JSON.
     pub json: bool,
+    /// The machine's architecture by Debian's name.
+    pub machine: &'static str,
     /// How many threads do the heavy work.
     pub threads: usize,
     /// Seconds since 1970 at the start of the program.

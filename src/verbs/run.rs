@@ -32,7 +32,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let workplace = Workplace::open(context)?;
     let lock = workplace.lock()?;
-    let platform = workplace.platform(arguments.platform.as_deref())?;
+    let platform = workplace.platform(context, arguments.platform.as_deref())?;
     let names = workplace.select(std::slice::from_ref(&arguments.image))?;
     let image = names
         .iter()

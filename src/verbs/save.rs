@@ -92,7 +92,7 @@ impl Built {
         }
         let workplace = Workplace::open(context)?;
         let lock = workplace.lock()?;
-        let platform = workplace.platform(which.platform.as_deref())?;
+        let platform = workplace.platform(context, which.platform.as_deref())?;
         let selected = workplace.select(images)?;
         let sources = workplace.sources(&selected, store)?;
         let plan = workplace.plan(&selected, &lock, &platform, &sources)?;

@@ -68,22 +68,15 @@ impl Workplace {
     }
 
     /// Returns the platform to build for: the machine's own where the project has it, else the project's first.
-    pub fn platform(&self, asked: Option<&str>) -> Result<Architecture, Failure> {
+    pub fn platform(&self, context: &Context<'_>, asked: Option<&str>) -> Result<Architecture, Failure> {
         let listed = || self.project.architectures.iter().map(Architecture::as_str).collect::<Vec<_>>().join(", ");
-        let native = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "arm" => "armhf",
-            "powerpc64" => "ppc64el",
-            other => other,
-        };
         let found = |name: &str| self.project.architectures.iter().find(|known| known.as_str() == name).cloned();
         match asked {
             Some(name) => found(name).ok_or_else(|| {
                 Failure::project(format!("the project is not built for `{name}`"))
                     .hint(format!("parvis.yaml lists: {}", listed()))
             }),
-            None => found(native)
+            None => found(context.machine)
                 .or_else(|| self.project.architectures.first().cloned())
                 .ok_or_else(|| Failure::project("`parvis.yaml` names no architecture").hint("add `architectures: [amd64]`")),
         }
