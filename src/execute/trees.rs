@@ -466,6 +466,12 @@ fn is_within(path: &[u8], folder: &[u8]) -> bool {
 fn put_database(site: &Site<'_>, tree: &mut Tree, database: &Database, date: i64) -> Result<(), Failure> {
     for (path, mode, bytes) in database.shared_files() {
         let digest = site.store.put_file_bytes(&bytes, mode).map_err(from_store)?;
+        // No package need have the folder of the triggers, and a layer states every folder.
+        let folders = std::iter::successors(path.parent(), TreePath::parent);
+        let missing: Vec<TreePath> = folders.take_while(|folder| tree.get(folder.as_bytes()).is_none()).collect();
+        for folder in missing {
+            tree.put(folder, Entry::directory(0o755, Origin::Parvis));
+        }
         tree.put(path, Entry::file(digest, bytes.len() as u64, mode, date, Origin::Parvis));
     }
     Ok(())
@@ -513,7 +519,7 @@ pub(super) fn image_accounts(site: &Site<'_>, tree: &Tree) -> Result<Accounts, F
 }
 
 /// Returns the content of a file of a tree; `None` where there is no regular file.
-pub(super) fn read_path(site: &Site<'_>, tree: &Tree, at: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+pub fn read_path(site: &Site<'_>, tree: &Tree, at: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
     let Some(Entry { kind: Kind::File { digest, .. }, mode, .. }) = tree.get(at) else { return Ok(None) };
     let mut content = Vec::new();
     let mut file = site.store.open_file(digest, *mode).map_err(from_store)?;
