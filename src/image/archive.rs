@@ -427,8 +427,10 @@ fn from_manifest(files: &dyn Files, descriptor: &Descriptor) -> Result<FoundImag
     let config = oci::parse_config(&read_blob(files, &manifest.config)?, manifest.layers.len())?;
     let layer = |layer: &Descriptor| FoundLayer { file: blob_name(&layer.digest), descriptor: Some(layer.clone()) };
     let layers: Vec<FoundLayer> = manifest.layers.iter().map(layer).collect();
-    if let Some(missing) = manifest.layers.iter().find(|layer| !matches!(files.open(&blob_name(&layer.digest)), Ok(Some(_)))) {
-        return Err(ArchiveError::MissingBlob { digest: missing.digest });
+    for Descriptor { digest, .. } in &manifest.layers {
+        if files.open(&blob_name(digest))?.is_none() {
+            return Err(ArchiveError::MissingBlob { digest: *digest });
+        }
     }
     Ok(FoundImage { names: Vec::new(), manifest: Some(manifest), config, layers })
 }

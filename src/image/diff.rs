@@ -13,6 +13,12 @@ use crate::model::digest::DiffId;
 use crate::model::tree::{Entry, Kind, Origin, Tree, TreePath, escape};
 use crate::screen;
 
+/// Where the package database says what is installed.
+pub const STATUS: &str = "var/lib/dpkg/status";
+
+/// How many files of one owner are named unless all are asked for.
+const MOST_FILES: usize = 30;
+
 /// One of the two images.
 #[derive(Debug, Clone, Copy)]
 pub struct Side<'a> {
@@ -66,7 +72,7 @@ pub struct FileChange {
     pub path: TreePath,
     /// `added`, `removed` or `changed`.
     pub kind: &'static str,
-    /// Who put it there: `package openssl`, `script of tzdata`, `recipe httpd, line 12`; empty where nobody is known.
+    /// Who put it there: `package openssl`, `script of tzdata`, `recipe httpd, line 12`, `package database`; empty where nobody is known.
     pub owner: String,
     /// What is changed about it.
     pub aspects: Vec<Aspect>,
@@ -115,6 +121,10 @@ pub fn diff(before: Side, after: Side) -> Result<Difference, DatabaseError> {
     let (old_owners, new_owners) = (owners(before), owners(after));
     let file = |path: &TreePath| {
         let (old, new) = (before.tree.get(path.as_bytes()), after.tree.get(path.as_bytes()));
+        if path.is_root() && (old.is_none() || new.is_none()) {
+            // Engines make the root themselves; only few layers state it.
+            return None;
+        }
         let aspects = match (old, new) {
             (Some(old), Some(new)) => aspects(old, new),
             _ => Vec::new(),
@@ -125,11 +135,10 @@ pub fn diff(before: Side, after: Side) -> Result<Difference, DatabaseError> {
             _ if aspects.is_empty() => return None,
             _ => "changed",
         };
-        let owner = match (new, old) {
-            (Some(entry), _) => owner(path, entry, &new_owners),
-            (None, Some(entry)) => owner(path, entry, &old_owners),
-            (None, None) => String::new(),
-        };
+        let [old, new] =
+            [(old, &old_owners), (new, &new_owners)].map(|(entry, owners)| entry.map(|entry| owner(path, entry, owners)));
+        // What was read from layers knows less than what was built here.
+        let owner = new.filter(|owner| !owner.is_empty()).or(old).unwrap_or_default();
         Some(FileChange { path: path.clone(), kind, owner, aspects })
     };
     let known: BTreeSet<&DiffId> = before.config.diff_ids.iter().collect();
@@ -167,7 +176,7 @@ fn two_sided<'a>(
 /// Returns the versions of the installed packages; a second architecture of one name stands as `NAME:ARCHITECTURE`.
 fn installed(side: Side) -> Result<BTreeMap<String, String>, DatabaseError> {
     let mut versions = BTreeMap::new();
-    let Some(status) = side.database.get(&b"var/lib/dpkg/status"[..]) else { return Ok(versions) };
+    let Some(status) = side.database.get(STATUS.as_bytes()) else { return Ok(versions) };
     for paragraph in Paragraphs::new(status, 1, 1)? {
         let paragraph = paragraph?;
         let field = |name| paragraph.get(name).map(|value: &str| escape(value.as_bytes()).replace("\\x20", " "));
@@ -203,7 +212,11 @@ fn owner(path: &TreePath, entry: &Entry, owners: &BTreeMap<&[u8], &[u8]>) -> Str
         Origin::Recipe { image, line } => format!("recipe {image}, line {line}"),
         Origin::Run { image, line } => format!("run of {image}, line {line}"),
         // Nothing more is known of what was read from layers.
-        Origin::Parvis => owners.get(path.as_bytes()).map_or(String::new(), |name| format!("package {}", escape(name))),
+        Origin::Parvis => match owners.get(path.as_bytes()) {
+            Some(name) => format!("package {}", escape(name)),
+            None if path.as_bytes().starts_with(b"var/lib/dpkg/") => "package database".to_owned(),
+            None => String::new(),
+        },
     }
 }
 
@@ -364,10 +377,14 @@ impl Difference {
                 continue;
             }
             let _ = writeln!(out, "  {shown_owner}:");
-            for file in files {
+            let most = if all { files.len() } else { MOST_FILES };
+            for file in files.iter().take(most) {
                 let aspects: Vec<String> =
                     file.aspects.iter().map(|aspect| format!("{} {} -> {}", aspect.name, aspect.before, aspect.after)).collect();
                 let _ = writeln!(out, "{}", format!("    {:<8}{}  {}", file.kind, file.path, aspects.join(", ")).trim_end());
+            }
+            if files.len() > most {
+                let _ = writeln!(out, "    and {} more", files.len() - most);
             }
         }
     }
@@ -494,6 +511,19 @@ mod tests {
         insta::assert_snapshot!("difference_json", serde_json::to_string_pretty(&difference.to_json()).unwrap());
         assert_eq!(difference.download(), 2_000_050);
         assert!(!difference.to_text(true).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn many_files_of_one_owner_are_named_only_when_asked_for() {
+        let mut memory = Memory::default();
+        let after: Tree = (0..100).map(|number| (path(&format!("{number:03}")), memory.file(b""))).collect();
+        let config = config(&[1], &json!({}));
+        let (before, none) = (Tree::new(), BTreeMap::new());
+        let [before, after] = [&before, &after].map(|tree| Side { tree, database: &none, config: &config, layer_sizes: &[1] });
+        let difference = diff(before, after).unwrap();
+        let few = difference.to_text(false);
+        assert!(few.contains("/029\n    and 70 more\n") && !few.contains("/030"), "{few}");
+        assert!(difference.to_text(true).contains("/099\n"));
     }
 
     #[test]
