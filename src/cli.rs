@@ -70,6 +70,8 @@ enum Verb {
     Why(verbs::why::Arguments),
     /// List packages for which the archive has something newer
     Outdated(verbs::outdated::Arguments),
+    /// Say what differs between two images
+    Diff(verbs::diff::Arguments),
     /// Look for mistakes in the project, with advice
     Check(verbs::check::Options),
     /// Print the JSON Schemas of the project's files
@@ -127,6 +129,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),
         Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
+        Verb::Diff(arguments) => verbs::diff::run(&arguments, &context),
         Verb::Check(arguments) => verbs::check::run(&arguments, &context),
         Verb::Schema(arguments) => verbs::schema::run(&arguments, &context),
         Verb::Store(arguments) => verbs::store::run(&arguments, &context),

@@ -3,6 +3,7 @@
 pub mod again;
 pub mod engine;
 pub mod fetch;
+pub mod layout;
 pub mod openpgp;
 pub mod output;
 pub mod project;

@@ -21,8 +21,8 @@ use crate::model::tree::{Entry, Kind, Tree};
 use crate::plan::steps::{ImagePlan, Input, Plan, Sources, Step, Work};
 use crate::screen::Screen;
 
-pub use room::{Room, RoomRequest};
-pub use trees::words as how_it_ended;
+pub use room::{Room, RoomRequest, finished};
+pub use trees::{read_path, words as how_it_ended};
 pub use unpack::{UnpackError, Unpacked};
 
 /// Everything a build needs beside its plan.

@@ -113,7 +113,7 @@ impl<'a> Room<'a> {
 }
 
 /// Returns an image's tree from the store, following parents that it adds nothing to.
-fn finished(site: &Site<'_>, plan: &Plan, image: &ImageName) -> Result<Option<Tree>, Failure> {
+pub fn finished(site: &Site<'_>, plan: &Plan, image: &ImageName) -> Result<Option<Tree>, Failure> {
     let step = plan.images.iter().find(|plan| plan.name == *image).and_then(ImagePlan::tree_step);
     match (step, site.catalog.recipe(image).map(|recipe| &recipe.from)) {
         (Some(step), _) => site.tree(&step.key),

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod build;
 pub mod check;
+pub mod diff;
 pub mod doctor;
 mod lists;
 pub mod load;

@@ -3,6 +3,7 @@
 mod architecture;
 mod database;
 mod deb;
+mod diff;
 mod fetch;
 mod kit;
 mod lock;
