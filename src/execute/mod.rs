@@ -6,10 +6,12 @@ mod trees;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::debian::package::PackageError;
 use crate::edge::store::{Item, Store, StoreError};
 use crate::failure::Failure;
 use crate::image::member::Compressor;
@@ -252,9 +254,19 @@ pub fn from_store(error: StoreError) -> Failure {
     Failure::world(error.to_string()).maybe_hint(hint).maybe_because(std::error::Error::source(&error).map(ToString::to_string))
 }
 
+/// Returns what the store said, where it is what stopped a reader or writer.
+fn store_error(error: &io::Error) -> Option<&StoreError> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
 fn from_unpack(error: UnpackError) -> Failure {
     match error {
         UnpackError::Store(error) => from_store(error),
+        // A full disk is not the package's fault.
+        UnpackError::Package { source: PackageError::Visitor(ref cause), .. } if store_error(cause).is_some() => {
+            let cause = store_error(cause);
+            Failure::world(cause.map_or_else(String::new, ToString::to_string)).maybe_hint(cause.and_then(StoreError::hint))
+        }
         UnpackError::Package { ref source, .. } => {
             let hint = source.hint();
             Failure::world(error.to_string()).maybe_hint(hint).maybe_because(Some(source.to_string()))

@@ -185,6 +185,11 @@ impl<'a> Pattern<'a> {
     }
 
     fn matches(&self, path: &[u8]) -> bool {
+        // Nearly every path differs from nearly every pattern in a component without any star.
+        let plain = self.0.iter().take_while(|part| !part.contains(&b'*') && !part.contains(&b'?'));
+        if !plain.zip(path.split(|byte| *byte == b'/')).all(|(part, component)| *part == component) {
+            return false;
+        }
         let components: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         // The set of pattern positions reached: linear in path and pattern, whatever the pattern.
         let mut reached: BTreeSet<usize> = self.skip_stars(0);

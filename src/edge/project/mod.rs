@@ -86,6 +86,11 @@ impl From<ProjectError> for Failure {
     fn from(error: ProjectError) -> Self {
         match error {
             ProjectError::Problem(problem) => problem.into(),
+            ProjectError::Io { action, path, source } if source.kind() == io::ErrorKind::NotFound => {
+                Self::project(format!("cannot {action} `{path}`"))
+                    .because(source)
+                    .hint("name an existing folder with `--project`")
+            }
             ProjectError::Io { action, path, source } => Self::world(format!("cannot {action} `{path}`")).because(source),
             other => Self::project(other.to_string()).maybe_hint(other.hint()),
         }
