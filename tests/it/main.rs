@@ -9,6 +9,7 @@ mod kit;
 mod lock;
 mod native;
 mod openpgp;
+mod real;
 mod recipes;
 mod resolve;
 mod sandbox;
