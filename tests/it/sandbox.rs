@@ -552,3 +552,44 @@ fn a_tree_whose_proc_is_a_link_is_refused() {
     let error = Sandbox::start(&spec).unwrap_err();
     assert_eq!(error.to_string(), "the sandbox could not mount on `/proc`, which is no folder of its own,");
 }
+
+/// Prints medians; for people, with `--ignored --nocapture`, of the program that `PARVIS_MEASURED` names.
+#[test]
+#[ignore = "a measurement, not a rule"]
+#[expect(clippy::print_stdout, reason = "the figures are the point")]
+fn how_long_things_take() {
+    let median = |what: &str, mut work: Box<dyn FnMut() + '_>| {
+        let mut times: Vec<Duration> = (0..51)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                work();
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("{what}: {:?}", times[times.len() / 2]);
+    };
+    let mut world = World::new();
+    if let Ok(program) = std::env::var("PARVIS_MEASURED") {
+        world.spec.program = PathBuf::from(program);
+    }
+    median("start and finish", Box::new(|| world.start().finish().unwrap()));
+    let mut sandbox = world.start();
+    let mut nothing = |_: Stream, _: &[u8]| ();
+    median("run true", Box::new(|| assert!(sandbox.run(&Program::new(["/usr/bin/true"]), &mut nothing).unwrap().is_success())));
+    median("changes, of an empty upper layer", Box::new(|| assert!(changes(&mut sandbox).is_empty())));
+    said(
+        &mut sandbox,
+        "mkdir /var/many; cd /var/many; for i in 0 1 2 3 4 5 6 7 8 9; do for j in 0 1 2 3 4 5 6 7 8 9; do mkdir d$i$j; for k in 0 1 2 3 4 5 6 7 8 9 a b c d e f g h i j; do : >d$i$j/$k; done; done; done",
+    );
+    assert_eq!(changes(&mut sandbox).len(), 2101);
+    median(
+        "changes, of an upper layer of 2,100 entries, one changed",
+        Box::new(|| {
+            said(&mut sandbox, "echo x >>/var/many/d00/0");
+            let start = std::time::Instant::now();
+            assert_eq!(changes(&mut sandbox).len(), 1);
+            println!("  {:?}", start.elapsed());
+        }),
+    );
+}
