@@ -275,6 +275,11 @@ fn mount_proc(root: BorrowedFd<'_>, setup: &Setup) -> Result<(), SetupError> {
     mount("proc", &*fd_path(target.as_fd()), "proc", QUIET, None::<&CStr>).step(Feature::Proc, "mount /proc")?;
     let proc = inside(root, "proc").step(None, "open /proc")?;
     let base = fd_path(proc.as_fd());
+    if pid_limit_is_the_namespaces_own() {
+        // What forks faster than the watch can look meets this. The kernel uses the first 300 numbers once only.
+        let most = setup.processes.saturating_add(316).min(1 << 22);
+        fs::write(format!("{base}/sys/kernel/pid_max"), most.to_string()).step(Feature::Proc, "limit the processes")?;
+    }
     for name in READ_ONLY {
         let path = format!("{base}/{name}");
         match mount_bind(&*path, &*path) {
@@ -295,6 +300,14 @@ fn mount_proc(root: BorrowedFd<'_>, setup: &Setup) -> Result<(), SetupError> {
         hidden.step(Feature::Mount, format!("hide `/proc/{name}`"))?;
     }
     Ok(())
+}
+
+/// Returns whether `pid_max` belongs to the pid namespace: since Linux 6.14. Before, it is the whole machine's and must not be touched.
+fn pid_limit_is_the_namespaces_own() -> bool {
+    let system = rustix::system::uname();
+    let mut numbers =
+        system.release().to_str().unwrap_or_default().split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 14)
 }
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];

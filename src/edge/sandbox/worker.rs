@@ -178,8 +178,8 @@ fn limit(setup: &Setup) -> io::Result<()> {
     set(Resource::Nofile, 1024, 4096)?;
     set(Resource::Stack, 8 << 20, u64::MAX)?;
     set(Resource::Fsize, setup.bytes, setup.bytes)?;
-    // A brake only: the root user is exempt from it. The watch in `wait` is the limit.
-    let processes = u64::from(setup.processes).saturating_mul(4);
+    // A brake that the root user is exempt from. The watch in `wait` is the limit, whatever the kernel.
+    let processes = u64::from(setup.processes).saturating_add(16);
     Ok(set(Resource::Nproc, processes, processes)?)
 }
 
@@ -311,9 +311,14 @@ impl Worker<'_> {
                 sys::kill_all();
             }
         }
+        let reply = outcome(status);
+        // A program that the brake on processes made fail ends before the watch sees them: the cause is what is told.
+        if verdict.is_none() && !matches!(reply, Reply::Exited(0)) && process_count()? > self.setup.processes as usize {
+            verdict = Some(Reply::TooManyProcesses);
+        }
         sys::kill_all();
         while wait(WaitOptions::empty()).is_ok() {}
-        Ok(verdict.unwrap_or_else(|| outcome(status)))
+        Ok(verdict.unwrap_or(reply))
     }
 
     /// Opens a path inside the tree, where no link leads out of it.
