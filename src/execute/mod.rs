@@ -7,6 +7,7 @@ mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -274,6 +275,15 @@ fn from_unpack(error: UnpackError) -> Failure {
         UnpackError::Database { ref source, .. } => Failure::world(error.to_string()).because(source.to_string()),
         UnpackError::Record { .. } => Failure::world(error.to_string()).hint("run `parvis store verify`, then build again"),
     }
+}
+
+/// Removes from the store what speaks of things that are gone, so that the next build makes them anew.
+pub fn forget_lost(root: &Path, lost: &[Item]) -> Result<(), Failure> {
+    let mut store = Store::open_alone(root).map_err(from_store)?;
+    // A farm may still link to what was damaged.
+    store.remove_farms().map_err(from_store)?;
+    // An image does not say of which trees it was made, and one of those may be lost: all images are put together again.
+    store.remove_records(lost, IMAGE).map_err(from_store)
 }
 
 /// Returns what a record of the store refers to, so that pruning keeps it.

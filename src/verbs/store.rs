@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::workplace::open_store;
 use super::{Answer, Context};
-use crate::edge::store::{Prune, Store};
-use crate::execute::{from_store, references};
+use crate::edge::store::{Damage, Prune, Store};
+use crate::execute::{forget_lost, from_store, references};
 use crate::failure::Failure;
 use crate::screen::{Unit, size};
 
@@ -48,17 +48,21 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 
 fn verify(context: &Context<'_>) -> Answer {
     let store = open_store(context)?;
-    let report = {
+    let (mut report, lost) = {
         let task = context.screen.work("verify", None, Unit::Items);
         task.detail(&context.store.display().to_string());
-        store.verify().map_err(from_store)?
+        (store.verify().map_err(from_store)?, store.dangling(&mut references).map_err(from_store)?)
     };
     drop(store);
-    if !report.damaged.is_empty() {
-        // A farm may still link to what was damaged.
-        let mut store = Store::open_alone(&context.store).map_err(from_store)?;
-        store.remove_farms().map_err(from_store)?;
+    if !report.damaged.is_empty() || !lost.is_empty() {
+        forget_lost(&context.store, &lost)?;
     }
+    let gone = "something that it refers to is gone".to_owned();
+    report.damaged.extend(lost.iter().map(|item| Damage {
+        path: context.store.join(item.path()),
+        what: gone.clone(),
+        removed: true,
+    }));
     context.answer(
         || {
             let damaged = report.damaged.iter().map(|damage| json!({"path": damage.path, "what": damage.what, "removed": damage.removed}));

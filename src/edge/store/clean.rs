@@ -114,6 +114,33 @@ impl Store {
         Ok(report)
     }
 
+    /// Returns the records that refer to what the store has not, sorted.
+    pub fn dangling(&self, references: &mut References<'_>) -> Result<Vec<Item>, StoreError> {
+        let items = self.walk()?.items;
+        let mut dangling = Vec::new();
+        for item in items.keys() {
+            if let Item::Record { kind, key } = item
+                && let Ok(content) = self.read_record(item)
+                && references(kind, key, &content).iter().any(|needed| !items.contains_key(needed))
+            {
+                dangling.push(item.clone());
+            }
+        }
+        Ok(dangling)
+    }
+
+    /// Removes these records, and all of one kind, so that the next build makes anew what they stood for.
+    ///
+    /// Like [`Store::prune`] it needs a store that was opened with [`Store::open_alone`].
+    pub fn remove_records(&mut self, records: &[Item], kind: &str) -> Result<(), StoreError> {
+        self.lock.try_lock().map_err(|_| StoreError::InUse { root: self.root().into() })?;
+        let is_doomed = |item: &Item| records.contains(item) || matches!(item, Item::Record { kind: own, .. } if own == kind);
+        for (_, found) in self.walk()?.items.iter().filter(|(item, _)| is_doomed(item)) {
+            fs::remove_file(&found.path).map_err(|source| self.explain("write", &found.path, 0, source))?;
+        }
+        Ok(())
+    }
+
     fn check(&self, item: &Item, buffer: &mut [u8]) -> Result<(), StoreError> {
         let mut reader = match item {
             Item::Record { .. } => return self.read_record(item).map(drop),

@@ -81,7 +81,7 @@ impl StoreError {
             Self::NotAStore { .. } => "name an empty folder or one that does not exist yet".into(),
             Self::InUse { .. } => "run it again when the other command has ended".into(),
             Self::Missing { .. } | Self::Damaged { .. } => {
-                "run it again: what is damaged or gone is fetched or made anew; `parvis store verify` looks for more".into()
+                "run `parvis store verify`, then this again: what is damaged or gone is fetched or made anew".into()
             }
             Self::Digest { .. } | Self::Size { .. } | Self::Name { .. } | Self::Tree { .. } | Self::Io { .. } => return None,
         })
