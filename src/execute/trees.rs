@@ -423,8 +423,17 @@ fn owner(path: &TreePath, entry: &Entry) -> Option<Owner> {
 /// Dates are made independent of the day: what was written now gets the given date; what kept the date of a stored file
 /// keeps the tree's.
 fn take_changes(site: &Site<'_>, sandbox: &mut Sandbox, tree: &mut Tree, origin: &Origin, date: i64) -> Result<(), Failure> {
-    let mut keep = |content: &mut dyn std::io::Read, mode: u16| site.store.put_file(content, mode).map_err(std::io::Error::other);
-    for change in sandbox.changes(&mut keep).map_err(from_sandbox)? {
+    // What the store says is what a person can act on, not that the sandbox could not go on.
+    let mut refused = None;
+    let mut keep = |content: &mut dyn std::io::Read, mode: u16| {
+        site.store.put_file(content, mode).map_err(|error| {
+            let told = std::io::Error::other(error.to_string());
+            refused = Some(from_store(error));
+            told
+        })
+    };
+    let changes = sandbox.changes(&mut keep).map_err(from_sandbox);
+    for change in refused.map_or(changes, Err)? {
         if DATABASE.iter().any(|own| is_within(change.path().as_bytes(), own)) {
             continue;
         }
