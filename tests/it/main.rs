@@ -9,6 +9,7 @@ mod kit;
 mod lock;
 mod native;
 mod openpgp;
+mod pipeline;
 mod real;
 mod recipes;
 mod resolve;

@@ -155,7 +155,7 @@ fn libfoo_data() -> Deb {
     deb.entry(Entry::hard_link("./usr/share/foo/twin.txt", "./usr/share/foo/00.txt"))
 }
 
-/// Returns a program with everything that a package can have: conffiles, a user, a diversion, an alternative, a trigger.
+/// Returns a program with everything that a package can have: conffiles, a user, an alternative, a trigger.
 fn app() -> Deb {
     let postinst = "#!/bin/sh\nset -e\ncase \"$1\" in\nconfigure)\n\
         mkdir -p /var/lib/app\n\
@@ -163,15 +163,12 @@ fn app() -> Deb {
         chown www-data:www-data /var/lib/app && chmod 0750 /var/lib/app\n\
         update-alternatives --install /usr/bin/editor editor /usr/bin/app 10 > /dev/null\n;;\nesac\n\
         ls /usr/share/app/plugins > /var/lib/app/plugins\n";
-    let preinst = "#!/bin/sh\nset -e\ndpkg-divert --package app --divert /usr/share/foo/01.txt.real --rename /usr/share/foo/01.txt > /dev/null\n";
     Deb::new("app", "2:1.5-3")
         .depends("libfoo (>= 1.0), dpkg")
         .field("Recommends", "app-plugin")
         .program("/usr/bin/app", "#!/bin/sh\necho app \"$@\"\n")
         .conffile("/etc/app/app.conf", "colour = blue\n")
-        .file("/usr/share/foo/01.txt", "app's own\n")
         .directory("/usr/share/app/plugins")
-        .script("preinst", preinst)
         .script("postinst", postinst)
         .script("triggers", "interest-noawait /usr/share/app/plugins\n")
 }
@@ -233,8 +230,6 @@ mod tests {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
         assert_eq!(read("var/lib/app/state"), "configured as 0 with colour = blue\n");
         assert_eq!(read("var/lib/app/plugins"), "one\n");
-        assert_eq!(read("usr/share/foo/01.txt"), "app's own\n");
-        assert!(read("usr/share/foo/01.txt.real").starts_with("line 1\n"));
         assert!(root.join("etc/ld.so.cache").exists(), "the trigger of libc-bin ran");
         let left = Command::new("dpkg").arg("--root").arg(&root).arg("--audit").output().unwrap();
         assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
