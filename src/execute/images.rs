@@ -286,6 +286,10 @@ fn assemble(site: &Site<'_>, plan: &LayerPlan) -> Result<LayerRecord, Failure> {
 }
 
 fn from_layer(error: LayerError) -> Failure {
+    // A full disk is not the layer's fault.
+    if let Some(cause) = super::store_error(&error) {
+        return Failure::world(cause.to_string()).maybe_hint(cause.hint());
+    }
     let hint = match &error {
         LayerError::Tar(crate::image::tar::TarError::Refused(refused)) => refused.hint(),
         LayerError::DamagedSegment { .. } | LayerError::DamagedFiles { .. } | LayerError::Missing { .. } => {

@@ -256,8 +256,12 @@ pub fn from_store(error: StoreError) -> Failure {
 }
 
 /// Returns what the store said, where it is what stopped a reader or writer.
-fn store_error(error: &io::Error) -> Option<&StoreError> {
-    error.get_ref().and_then(|inner| inner.downcast_ref())
+fn store_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e StoreError> {
+    let mut chain = std::iter::successors(Some(error), |error| error.source());
+    chain.find_map(|error| match error.downcast_ref::<io::Error>() {
+        Some(carrier) => carrier.get_ref().and_then(|inner| inner.downcast_ref()),
+        None => error.downcast_ref(),
+    })
 }
 
 fn from_unpack(error: UnpackError) -> Failure {

@@ -212,10 +212,14 @@ fn a_full_disk_is_told_in_mebibytes_and_the_next_build_works() {
         let output = command.output().unwrap();
         let said = Said::from(&output);
         assert!(output.status.success(), "{small}, {:?}: {}", output.status, said.err);
+        assert_eq!(digests(&said.out), expected, "{small}");
+        if small == "14m" && said.err.contains("in the image `") {
+            // So late it may also be a script that finds no space, and says so itself.
+            continue;
+        }
         let full = said.err.lines().find(|line| line.contains("is full: ")).unwrap_or_else(|| panic!("{small}: {}", said.err));
         assert!(full.contains(" MiB needed, ") && full.ends_with(" MiB free"), "{small}: {full}");
         assert!(said.err.contains("hint: free some space"), "{small}: {}", said.err);
-        assert_eq!(digests(&said.out), expected, "{small}");
     }
 }
 
