@@ -41,6 +41,8 @@ pub struct Site<'a> {
     pub labels: BTreeMap<String, String>,
     /// What tells two projects apart in the store's memory of last runs.
     pub project: String,
+    /// Every maintainer script runs with all its programs as they are in their packages, which is slower.
+    pub plain_scripts: bool,
 }
 
 /// One layer of an image, as its record has it.

@@ -52,7 +52,7 @@ impl<'a> Room<'a> {
             }
         }
         let folders = lower(site, plan, image, &packages, &tree)?;
-        let sandbox = start(site, folders, &tree, image)?;
+        let sandbox = start(site, folders, &tree, image, false)?;
         let config = super::images::effective(site.catalog, image);
         Ok(Self { site, image: image.clone(), tree, config, sandbox })
     }

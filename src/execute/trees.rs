@@ -175,7 +175,7 @@ impl<'a> Trees<'a> {
         let (status, unincorp) = (path(b"var/lib/dpkg/status")?, path(b"var/lib/dpkg/triggers/Unincorp")?);
         let Some(mut run) = configuration.next().map_err(wrong)? else { return Ok(configuration.into_database()) };
         let task = self.site.screen.work(&format!("{image}: scripts"), None, Unit::Items);
-        let mut sandbox = start(self.site, self.lower(image, tree)?, tree, image)?;
+        let mut sandbox = start(self.site, self.lower(image, tree)?, tree, image, !self.site.plain_scripts)?;
         loop {
             task.detail(&format!("{} {}", run.package, run.arguments.join(" ")));
             // The trigger of a parent's package was set off by one of the new ones: it is as new as the newest.
@@ -229,7 +229,7 @@ impl<'a> Trees<'a> {
         let mut tree = before.clone();
         let task = self.site.screen.work(&format!("{image}: run"), None, Unit::Items);
         task.detail(&rule.command.join(" "));
-        let mut sandbox = start(self.site, self.lower(image, &tree)?, &tree, image)?;
+        let mut sandbox = start(self.site, self.lower(image, &tree)?, &tree, image, false)?;
         let (uid, gid, groups) = super::room::run_as(self.site, &tree, rule.user.as_deref())
             .map_err(|what| Failure::project(format!("recipes/{image}.yaml, line {}: {what}", rule.line)))?;
         let mut env = recipe.config.env.clone();
@@ -318,12 +318,18 @@ fn script(image: &ImageName, sandbox: &mut Sandbox, run: &ScriptRun, date: i64) 
         .hint("the lines above are the script's own; it ran without network and without anything of this machine"))
 }
 
-/// Starts a sandbox on these folders.
-pub(super) fn start(site: &Site<'_>, lower: Vec<PathBuf>, tree: &Tree, image: &ImageName) -> Result<Sandbox, Failure> {
+/// Starts a sandbox on these folders; `natives` is for maintainer scripts alone.
+pub(super) fn start(
+    site: &Site<'_>,
+    lower: Vec<PathBuf>,
+    tree: &Tree,
+    image: &ImageName,
+    natives: bool,
+) -> Result<Sandbox, Failure> {
     let scratch = site.store.scratch().map_err(from_store)?;
     let shims = SHIMS.iter().map(|(at, content)| Ok((path(at)?, content.to_vec()))).collect::<Result<_, Failure>>()?;
     let owners = tree.iter().filter_map(|(path, entry)| owner(path, entry)).collect();
-    let spec = Spec { owners, shims, ..Spec::new(Source::Layers(lower), scratch) };
+    let spec = Spec { owners, shims, natives, ..Spec::new(Source::Layers(lower), scratch) };
     Sandbox::start(&spec).map_err(|error| {
         let failure = from_sandbox(error);
         let message = format!("cannot start a sandbox for the image `{image}`: {}", failure.message());

@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Build a second time, in another store and under other conditions, and compare every digest
     #[arg(long)]
     twice: bool,
+    /// Run every program of maintainer scripts as it is in its package, even where parvis can do the same faster
+    #[arg(long, hide = true)]
+    plain_scripts: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
@@ -43,7 +46,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let store = open_store(context)?;
     let sources = workplace.sources(&names, &store)?;
     let plan = workplace.plan(&names, &lock, &platform, &sources)?;
-    let site = workplace.site(context, &store, &lock, &sources);
+    let site = Site { plain_scripts: arguments.plain_scripts, ..workplace.site(context, &store, &lock, &sources) };
     let wanted = site.wanted(&plan)?;
     fetch(context, &workplace, &site, &wanted)?;
     if !site.is_finished(&plan)? {

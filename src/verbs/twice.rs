@@ -29,7 +29,8 @@ pub fn compare(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, pl
     let elsewhere = Elsewhere::prepare(workplace.folder.root(), &downloads).map_err(from_again)?;
     let task = context.screen.work("again", None, Unit::Items);
     task.detail(&elsewhere.conditions());
-    let mut arguments = vec!["--offline", "--json", "--threads", "1", "build", "--platform", plan.platform.as_str()];
+    let mut arguments =
+        vec!["--offline", "--json", "--threads", "1", "build", "--plain-scripts", "--platform", plan.platform.as_str()];
     if let Some(profile) = &context.profile {
         arguments.splice(0..0, ["--profile", profile]);
     }

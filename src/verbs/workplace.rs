@@ -170,6 +170,7 @@ impl Workplace {
             screen: context.screen,
             labels: self.labels(),
             project: self.tag(),
+            plain_scripts: false,
         }
     }
 }

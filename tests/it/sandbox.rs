@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use parvis::edge::sandbox::native::programs;
 use parvis::edge::sandbox::{
     End, Feature, Outcome, Owner, Privilege, Program, Sandbox, SandboxError, Source, Spec, Stream, Upper,
 };
@@ -368,6 +369,103 @@ fn shims_shadow_the_tree_and_are_never_part_of_the_result() {
     ];
     let mut sandbox = world.start();
     assert_eq!(said(&mut sandbox, "hostname; /usr/sbin/policy-rc.d || echo $?"), "shim\n101\n");
+    assert!(changes(&mut sandbox).is_empty());
+}
+
+/// Returns a layer with a script at the path of a program that has a native one.
+fn script_at(place: &str, text: &str) -> TempDir {
+    let layer = tempfile::tempdir().unwrap();
+    let file = layer.path().join(place);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, text).unwrap();
+    for path in file.ancestors().take_while(|path| path.starts_with(layer.path())) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    layer
+}
+
+/// Returns a sandbox with native programs on such a layer.
+fn with_natives(layer: &TempDir) -> (World, Sandbox) {
+    let mut world = World::new();
+    world.spec.source = Source::Layers(vec![layer.path().to_owned(), farm().to_owned()]);
+    world.spec.natives = true;
+    let sandbox = world.start();
+    (world, sandbox)
+}
+
+#[test]
+fn a_script_without_a_native_program_runs_as_if_there_were_none() {
+    let text = "#!/bin/sh -e\necho \"$0|$#|$1|$2|$A|$(pwd)|$(umask)\"; cat; echo error >&2; exit 7\n";
+    let layer = script_at("usr/bin/ucf", text);
+    let seen: Vec<_> = [true, false]
+        .map(|natives| {
+            let (world, mut sandbox) = with_natives(&layer);
+            if !natives {
+                let mut spec = world.spec.clone();
+                drop(sandbox);
+                spec.natives = false;
+                sandbox = Sandbox::start(&spec).unwrap();
+            }
+            assert_eq!(sandbox.run(&script("test -e /run/parvis/native"), &mut |_, _| ()).unwrap().is_success(), natives);
+            let mut said = Vec::new();
+            for text in [
+                "umask 027; cd /var; printf 'in\\nput' | A=1 ucf 'a b' ''",
+                "A=2 exec setpriv --reuid 33 --regid 34 --clear-groups /bin/ucf",
+                "ln -s ucf /usr/bin/other; other; sh /usr/bin/other x; exec -a odd ucf",
+                "ucf 0<&- 1>&- 2>&-",
+                "sleep 0.1 | ucf $(while :; do echo 0123456789; done | dd bs=100000 count=12 iflag=fullblock status=none) | cut -c 1-99",
+                "cp /usr/bin/ucf /usr/bin/copy; mv /usr/bin/ucf /usr/bin/moved; copy; moved; ucf",
+            ] {
+                let (outcome, words) = run(&mut sandbox, &format!("exec 2>&1; {text}"));
+                said.push(format!("{:?} {words}", outcome.end));
+            }
+            assert_eq!(sandbox.read(&path("usr/bin/moved"), 10_000).unwrap().unwrap(), text.as_bytes());
+            (said, changes(&mut sandbox))
+        })
+        .into();
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].0[0].starts_with("Exited(7) /usr/bin/ucf|2|a b||1|/var|0027\nin\nput"), "{:?}", seen[0]);
+    assert!(seen[0].1.iter().any(|line| line.starts_with("f /usr/bin/copy 755 0:0 #!/bin/sh -e")), "{:?}", seen[0]);
+}
+
+#[test]
+fn a_native_program_answers_in_place_of_a_script_it_knows() {
+    const HELPER: &str = "usr/bin/deb-systemd-helper";
+    let original = fs::read(Path::new("/").join(HELPER)).unwrap_or_default();
+    let layer = script_at(HELPER, &String::from_utf8_lossy(&original));
+    let program = programs().iter().find(|program| program.original.path.ends_with(HELPER)).unwrap();
+    if !program.is_known(layer.path()) {
+        return;
+    }
+    fs::create_dir_all(layer.path().join("usr/lib/systemd/system")).unwrap();
+    let unit = "[Service]\nExecStart=/x\n[Install]\nWantedBy=multi-user.target\n";
+    fs::write(layer.path().join("usr/lib/systemd/system/x.service"), unit).unwrap();
+    let (_world, mut sandbox) = with_natives(&layer);
+    let call = |sandbox: &mut Sandbox, before: &str| {
+        let text = format!("export DPKG_MAINTSCRIPT_PACKAGE=x; {before} deb-systemd-helper enable x.service");
+        run(sandbox, &text)
+    };
+    // There is no perl in the tree: only process 1 can have done it, and it does so for root alone.
+    assert!(!call(&mut sandbox, "setpriv --reuid 33 --regid 34 --clear-groups").0.is_success());
+    assert!(!call(&mut sandbox, "PERL5OPT=-d").0.is_success());
+    assert!(changes(&mut sandbox).is_empty());
+    assert_eq!(call(&mut sandbox, "").0.end, End::Exited(0));
+    let found = changes(&mut sandbox);
+    let link = "l /etc/systemd/system/multi-user.target.wants/x.service 777 0:0 /lib/systemd/system/x.service";
+    assert!(found.iter().any(|line| line == link), "{found:?}");
+    // What somebody made of it is another program.
+    said(&mut sandbox, "echo >>/usr/bin/deb-systemd-helper");
+    assert!(!call(&mut sandbox, "").0.is_success());
+}
+
+#[test]
+fn a_script_that_hangs_on_the_socket_stops_nobody() {
+    let layer = script_at("usr/bin/ucf", "#!/bin/sh\nexit 0\n");
+    let (_world, mut sandbox) = with_natives(&layer);
+    let mut hanging = script("while :; do ucf; done");
+    hanging.timeout = Duration::from_millis(300);
+    assert_eq!(sandbox.run(&hanging, &mut |_, _| ()).unwrap().end, End::TimedOut);
+    assert!(run(&mut sandbox, "ucf").0.is_success());
     assert!(changes(&mut sandbox).is_empty());
 }
 

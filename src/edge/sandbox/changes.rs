@@ -11,6 +11,7 @@ use rustix::fs::{
     flistxattr_query, openat, openat2, readlinkat, statat, statx,
 };
 
+use super::hook;
 use super::mounts::{Layers, OWNER_ATTRIBUTE};
 use super::owners::{Links, parse_owner};
 use super::wire::{Bytes, Found, Reply};
@@ -232,7 +233,7 @@ impl Scanner {
         if matches!(stamp.kind, Kind::Directory { .. } | Kind::File) {
             let open = self.open(path, OFlags::RDONLY)?;
             attributes = read_attributes(open.as_fd())?;
-            handle = Some(open);
+            handle = Some(if self.layers.covered && stamp.kind == Kind::File { hook::restored(open)? } else { open });
         }
         let (found, mtime) = match stamp.kind {
             Kind::Directory { .. } => {

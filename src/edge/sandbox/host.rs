@@ -340,6 +340,7 @@ fn setup(spec: &Spec) -> Setup {
         on_disk: spec.on_disk,
         owners: spec.owners.iter().map(ownership).collect(),
         shims: spec.shims.iter().map(|(path, content)| (Bytes(path.as_bytes().to_vec()), Bytes(content.clone()))).collect(),
+        natives: spec.natives,
         processes: spec.limits.processes,
         bytes: spec.limits.bytes,
         without: spec.without,

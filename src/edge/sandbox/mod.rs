@@ -11,6 +11,7 @@
 //! ```
 
 mod changes;
+mod hook;
 mod host;
 mod ladder;
 mod mounts;
@@ -203,6 +204,8 @@ pub struct Spec {
     pub owners: Vec<Owner>,
     /// Executable files that shadow the tree's and are never part of the result.
     pub shims: Vec<(TreePath, Vec<u8>)>,
+    /// Lets native programs answer for those scripts of Debian that have one: faster, with the same results.
+    pub natives: bool,
     pub limits: Limits,
     /// The rung to take; the highest that works when not given.
     pub privilege: Option<Privilege>,
@@ -222,6 +225,7 @@ impl Spec {
             scratch,
             owners: Vec::new(),
             shims: Vec::new(),
+            natives: false,
             limits: Limits::default(),
             privilege: None,
             on_disk: false,

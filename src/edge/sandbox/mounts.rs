@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount};
 
+use super::hook::Cover;
 use super::owners::Links;
 use super::wire::{Ownership, Setup, Source};
 use super::{Feature, Upper};
@@ -44,6 +45,8 @@ pub struct Layers {
     pub lower: Vec<OwnedFd>,
     /// The scratch folder, where it is on disk: the worker empties it at the end, for it may hold files of other ids.
     pub scratch: Option<OwnedFd>,
+    /// Whether scripts are covered, so that what is read of the tree must be as without.
+    pub covered: bool,
 }
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
@@ -51,14 +54,16 @@ const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 pub const OWNER_ATTRIBUTE: &str = "user.parvis.owner";
 
 /// Builds the tree and makes it the root of this process, which must be the first of fresh mount and pid namespaces.
-pub fn enter(setup: &Setup, single: bool) -> Result<(Layers, Links, Upper), SetupError> {
+pub fn enter(setup: &Setup, single: bool) -> Result<(Layers, Links, Upper, Vec<Cover>), SetupError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(Feature::Mount, "make the mounts private")?;
     let scratch = OsStr::from_bytes(&setup.scratch.0);
+    let mut covers = Vec::new();
     let (root, layers, upper) = match &setup.source {
         Source::Layers(folders) => {
             let lower = folders.iter().map(|folder| open_folder(&folder.0)).collect::<Result<Vec<_>, _>>()?;
-            overlay(setup, scratch.as_ref(), lower)?
+            covers = Cover::find(setup, &lower).step(None, "look for scripts that have a native program")?;
+            overlay(setup, scratch.as_ref(), lower, &covers)?
         }
         Source::Copy(folder) => copy(setup, &folder.0)?,
     };
@@ -79,7 +84,7 @@ pub fn enter(setup: &Setup, single: bool) -> Result<(Layers, Links, Upper), Setu
     rustix::process::pivot_root(".", ".").step(Feature::Mount, "make the tree the root")?;
     unmount(".", UnmountFlags::DETACH).step(Feature::Mount, "let go of the host's files")?;
     rustix::process::chdir("/").step(None, "enter the tree")?;
-    Ok((layers, links, upper))
+    Ok((layers, links, upper, covers))
 }
 
 fn open_folder(path: &[u8]) -> Result<OwnedFd, SetupError> {
@@ -101,7 +106,7 @@ fn inside(root: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<Owne
     Ok(openat2(root, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), how)?)
 }
 
-fn overlay(setup: &Setup, scratch: &Path, lower: Vec<OwnedFd>) -> Result<(OwnedFd, Layers, Upper), SetupError> {
+fn overlay(setup: &Setup, scratch: &Path, lower: Vec<OwnedFd>, covers: &[Cover]) -> Result<(OwnedFd, Layers, Upper), SetupError> {
     let place = if setup.on_disk { None } else { scratch_in_memory(setup, scratch)? };
     let (base, kind) = match place {
         Some(base) => (base, Upper::Memory),
@@ -118,11 +123,16 @@ fn overlay(setup: &Setup, scratch: &Path, lower: Vec<OwnedFd>) -> Result<(OwnedF
     rustix::fs::fchmod(&upper, Mode::from(top)).step(None, "set the mode of the tree's root")?;
     let mut layers: Vec<String> = lower.iter().map(|folder| fd_path(folder.as_fd())).collect();
     let shims = openat(&base, "shims", FOLDER | OFlags::RDONLY, Mode::empty()).step(None, "open the layer of shims")?;
-    if !setup.shims.is_empty() || layers.is_empty() {
+    if !setup.shims.is_empty() || !covers.is_empty() || layers.is_empty() {
         rustix::fs::fchmod(&shims, Mode::from(top)).step(None, "set the mode of the layer of shims")?;
         for (path, content) in &setup.shims {
             lay_shim(shims.as_fd(), &lower, &path.0, &content.0)
                 .step(None, format!("lay `/{}` over the tree", path.0.escape_ascii()))?;
+        }
+        for cover in covers {
+            lay_shim(shims.as_fd(), &lower, cover.path.as_bytes(), &cover.text())
+                .and_then(|file| cover.date(file.as_fd()))
+                .step(None, format!("lay `/{}` over the tree", cover.path))?;
         }
         layers.insert(0, fd_path(shims.as_fd()));
     }
@@ -136,7 +146,7 @@ fn overlay(setup: &Setup, scratch: &Path, lower: Vec<OwnedFd>) -> Result<(OwnedF
     mount("overlay", &*target, "overlay", MountFlags::empty(), &*text(&options)).step(Feature::Overlay, "mount the overlay")?;
     let root = openat(&base, "root", FOLDER | OFlags::PATH, Mode::empty()).step(None, "open the tree")?;
     let scratch = (kind == Upper::Disk).then_some(base);
-    Ok((root, Layers { upper, lower, scratch }, kind))
+    Ok((root, Layers { upper, lower, scratch, covered: !covers.is_empty() }, kind))
 }
 
 /// Mounts a tmpfs over the scratch folder; `None` when this kernel's tmpfs cannot hold what an overlay must write down.
@@ -175,7 +185,7 @@ pub fn empty_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes a shim into its layer, below folders that look like the tree's own.
-fn lay_shim(shims: BorrowedFd<'_>, lower: &[OwnedFd], path: &[u8], content: &[u8]) -> io::Result<()> {
+fn lay_shim(shims: BorrowedFd<'_>, lower: &[OwnedFd], path: &[u8], content: &[u8]) -> io::Result<fs::File> {
     for (end, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
         let parent = &path[..end];
         let found = lower.iter().find_map(|folder| statat(folder, parent, AtFlags::SYMLINK_NOFOLLOW).ok());
@@ -191,7 +201,8 @@ fn lay_shim(shims: BorrowedFd<'_>, lower: &[OwnedFd], path: &[u8], content: &[u8
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut file = fs::File::from(openat(shims, path, flags, Mode::from(0o755))?);
-    io::Write::write_all(&mut file, content)
+    io::Write::write_all(&mut file, content)?;
+    Ok(file)
 }
 
 /// Takes a writable copy of the tree as it is, for kernels without overlay.
@@ -205,7 +216,7 @@ fn copy(setup: &Setup, folder: &[u8]) -> Result<(OwnedFd, Layers, Upper), SetupE
         return Err(io::Error::from(io::ErrorKind::Unsupported))
             .step(Feature::Overlay, format!("lay `/{}` over a copy of the tree", path.0.escape_ascii()));
     }
-    Ok((root, Layers { upper, lower: Vec::new(), scratch: None }, Upper::Copy))
+    Ok((root, Layers { upper, lower: Vec::new(), scratch: None, covered: false }, Upper::Copy))
 }
 
 /// Sets owner, mode and attributes of one path of the tree, without following a link; returns whether it is one.

@@ -84,6 +84,11 @@ impl Identity {
     }
 }
 
+/// Returns whether a process takes itself for root.
+pub fn is_root(process: Pid) -> bool {
+    Identity::of(process).is_ok_and(|identity| identity.user == 0 && identity.group == 0)
+}
+
 /// A waiting call with what it refers to.
 struct Call<'a> {
     notification: &'a Notification,

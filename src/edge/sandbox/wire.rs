@@ -75,6 +75,7 @@ pub struct Setup {
     pub on_disk: bool,
     pub owners: Vec<Ownership>,
     pub shims: Vec<(Bytes, Bytes)>,
+    pub natives: bool,
     pub processes: u32,
     pub bytes: u64,
     /// Feature to pretend missing, so that tests can meet every refusal.

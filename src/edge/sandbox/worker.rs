@@ -16,6 +16,7 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set};
 
 use super::changes::Scanner;
+use super::hook::{self, Hook};
 use super::mounts::{self, SetupError, Step as _};
 use super::owners::{self, Links};
 use super::wire::{self, Bytes, Channel, Reply, Request, Run, Setup};
@@ -108,6 +109,8 @@ struct Worker<'a> {
     links: Links,
     /// What answers programs where one id is mapped.
     owners: Option<Registrar>,
+    /// What answers scripts that have a native program.
+    hook: Option<Hook>,
 }
 
 /// The means of answering calls about owners.
@@ -133,8 +136,9 @@ fn first_process(channel: &Channel, setup: &Setup, privilege: Privilege) -> io::
 fn prepare<'a>(channel: &'a Channel, setup: &'a Setup, single: bool) -> Result<(Worker<'a>, Upper), SetupError> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(None, "be bound to parvis")?;
     rustix::process::umask(Mode::from(0));
-    let (layers, links, upper) = mounts::enter(setup, single)?;
+    let (layers, links, upper, covers) = mounts::enter(setup, single)?;
     rustix::process::umask(Mode::from(0o022));
+    let hook = Hook::new(&covers).step(None, "lay out the native programs")?;
     limit(setup).step(None, "set the limits")?;
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step(None, "open /dev/null")?;
     for standard in [rustix::stdio::dup2_stdin, rustix::stdio::dup2_stdout] {
@@ -156,7 +160,7 @@ fn prepare<'a>(channel: &'a Channel, setup: &'a Setup, single: bool) -> Result<(
     let root = openat(CWD, "/", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(None, "open the tree")?;
     let scanner = Scanner::new(layers, single).step(None, "look at the tree")?;
     let owners = if single { Some(registrar(setup)?) } else { None };
-    Ok((Worker { channel, setup, single, root, null, scanner, links, owners }, upper))
+    Ok((Worker { channel, setup, single, root, null, scanner, links, owners, hook }, upper))
 }
 
 fn registrar(setup: &Setup) -> Result<Registrar, SetupError> {
@@ -277,21 +281,31 @@ impl Worker<'_> {
         let mut looked = Instant::now();
         while status.is_none() {
             let mut watched = vec![PollFd::new(&ended, PollFlags::IN), PollFd::new(self.channel, PollFlags::IN)];
+            watched.extend(self.hook.iter().map(|hook| PollFd::new(hook, PollFlags::IN)));
+            let place = watched.len();
             watched.extend(listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
             match poll(&mut watched, Some(&WATCH)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 result => result?,
             };
-            let (told, asked) = (!watched[1].revents().is_empty(), watched.get(2).map_or(PollFlags::empty(), PollFd::revents));
-            if asked.contains(PollFlags::IN) {
-                if let Some(listener) = &listener {
-                    owners::answer(listener.as_fd(), &mut self.links)?;
-                }
+            let (told, asked) =
+                (!watched[1].revents().is_empty(), watched.get(place).map_or(PollFlags::empty(), PollFd::revents));
+            let called = self.hook.as_ref().filter(|_| watched[2].revents().contains(PollFlags::IN));
+            if let Some(hook) = called {
+                hook.serve(self.single);
+            }
+            if asked.contains(PollFlags::IN)
+                && let Some(listener) = &listener
+            {
+                owners::answer(listener.as_fd(), &mut self.links)?;
+            }
+            if asked.contains(PollFlags::IN) || called.is_some() {
                 // Answers are many: the rest waits for a pause, but not for long.
                 if !told && watched[0].revents().is_empty() && looked.elapsed() < PATIENCE {
                     continue;
                 }
-            } else if !asked.is_empty() {
+            }
+            if !asked.is_empty() && !asked.contains(PollFlags::IN) {
                 listener = None;
             }
             if told {
@@ -318,6 +332,9 @@ impl Worker<'_> {
         }
         sys::kill_all();
         while wait(WaitOptions::empty()).is_ok() {}
+        if let Some(hook) = &self.hook {
+            hook.forget();
+        }
         Ok(verdict.unwrap_or(reply))
     }
 
@@ -331,7 +348,10 @@ impl Worker<'_> {
     fn read(&self, path: &[u8]) -> io::Result<()> {
         let regular = |file: &OwnedFd| rustix::fs::fstat(file).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
         match self.open(path, OFlags::RDONLY) {
-            Ok(file) if regular(&file) => self.channel.send(&Reply::File, &[file.as_fd()]),
+            Ok(file) if regular(&file) => {
+                let file = if self.hook.is_some() { hook::restored(file)? } else { file };
+                self.channel.send(&Reply::File, &[file.as_fd()])
+            }
             Ok(_) => self.channel.send(&Reply::Absent, &[]),
             Err(error) if error.raw_os_error().is_some_and(|code| matches!(code, libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
                 self.channel.send(&Reply::Absent, &[])
