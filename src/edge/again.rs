@@ -83,7 +83,7 @@ impl Elsewhere {
     #[must_use]
     pub fn conditions(&self) -> String {
         let user = if self.user.is_some() { "user nobody, " } else { "" };
-        format!("{user}another folder and store, umask 077, Kiritimati, Turkish, one thread")
+        format!("{user}another folder and store, umask 077, Kiritimati, Turkish, one thread, plain scripts")
     }
 
     /// Runs parvis there and returns its standard output.

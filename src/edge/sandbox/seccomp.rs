@@ -79,6 +79,11 @@ const FORBIDDEN_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_mod
 #[cfg(not(target_arch = "x86_64"))]
 const FORBIDDEN_HERE: &[i64] = &[];
 
+/// What waits for a disk. It succeeds without doing anything: what a sandbox holds is gone in a moment or taken into the store,
+/// and a script's `sync` would wait for all that the rest of the machine has written.
+const WAITING: &[i64] =
+    &[libc::SYS_fdatasync, libc::SYS_fsync, libc::SYS_msync, libc::SYS_sync, libc::SYS_sync_file_range, libc::SYS_syncfs];
+
 /// Every `CLONE_NEW…` flag that `clone` knows.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 
@@ -118,6 +123,9 @@ pub fn forbid() -> Vec<Instruction> {
     let mut filter = prologue();
     for &call in FORBIDDEN.iter().chain(FORBIDDEN_HERE) {
         filter.extend([instruction(JUMP_EQUAL, number(call), 0, 1), errno(libc::EPERM)]);
+    }
+    for &call in WAITING {
+        filter.extend([instruction(JUMP_EQUAL, number(call), 0, 1), errno(0)]);
     }
     // Its flags are in memory, where a filter cannot look: the C library then takes `clone`.
     filter.extend([instruction(JUMP_EQUAL, number(libc::SYS_clone3), 0, 1), errno(libc::ENOSYS)]);
