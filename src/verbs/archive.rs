@@ -39,7 +39,7 @@ impl Mirrors {
     #[must_use]
     pub fn urls(&self, archive: &str, file: &str) -> Vec<String> {
         // A plus in a file name is a blank to some servers.
-        let file = file.replace('+', "%2B").replace('~', "%7E");
+        let file = file.replace('%', "%25").replace('+', "%2B").replace('~', "%7E");
         self.0.get(archive).into_iter().flat_map(|mirror| &mirror.urls).map(|url| format!("{url}/{file}")).collect()
     }
 }
