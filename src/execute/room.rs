@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Site;
 use super::trees::{image_accounts, lower, read_path, start};
-use super::{Site, unpack};
 use crate::edge::sandbox::{Outcome, Program, Sandbox, Stream};
 use crate::failure::Failure;
 use crate::model::name::ImageName;
@@ -43,15 +43,7 @@ impl<'a> Room<'a> {
                 .hint(format!("run `parvis build {image}`"))
         };
         let tree = finished(site, plan, image)?.ok_or_else(not_built)?;
-        let mut packages = BTreeMap::new();
-        for recipe in site.catalog.lineage(image) {
-            for locked in site.packages(plan, &recipe.name) {
-                if let Some(package) = unpack::recall(site.store, locked).map_err(super::from_unpack)? {
-                    packages.insert(locked.sha256, package);
-                }
-            }
-        }
-        let folders = lower(site, plan, image, &packages, &tree)?;
+        let folders = lower(site, plan, image, &BTreeMap::new(), &tree)?;
         let sandbox = start(site, folders, &tree, image, false)?;
         let config = super::images::effective(site.catalog, image);
         Ok(Self { site, image: image.clone(), tree, config, sandbox })
