@@ -237,7 +237,9 @@ fn image_plan<'a>(
     }
     for (index, run) in recipe.runs.iter().enumerate() {
         let command = format!("{:?} {:?} {:?} {:?} {}", run.command, run.user, run.workdir, run.env, run.timeout);
-        trees.push(Work::Run { index }, vec![input("command", &command)]);
+        // The command sees the image's environment too.
+        let environment = format!("{:?}", recipe.config.env);
+        trees.push(Work::Run { index }, vec![input("command", &command), input("environment", &environment)]);
     }
     if !recipe.removes.is_empty() {
         let inputs = recipe.removes.iter().map(|rule| input(&format!("pattern {}", rule.pattern), "")).collect();
