@@ -7,5 +7,6 @@ pub mod name;
 pub mod problem;
 pub mod project;
 pub mod recipe;
+pub mod stack;
 pub mod tree;
 pub mod yaml;

@@ -112,6 +112,43 @@ name_type!(
     |text| shaped(text, 1..=32, |b| b.is_ascii_lowercase() || b == b'_', |b| lower_or_digit(b) || matches!(b, b'-' | b'_' | b'.'))
 );
 
+name_type!(
+    /// The name of a part of a stack: a service, a volume, a secret, an authority, a parameter. A service's is its host name, too.
+    PartName,
+    "a name in a stack",
+    "lowercase letters, digits and `-`, starting with a letter and not ending with `-`, at most 40",
+    |text| shaped(text, 1..=40, |b| b.is_ascii_lowercase(), |b| lower_or_digit(b) || b == b'-') && !text.ends_with('-')
+);
+name_type!(
+    /// The name of a variable that compose takes from `.env`, and of an environment variable.
+    VariableName,
+    "the name of a variable",
+    "capital letters, digits and `_`, starting with a letter, at most 64",
+    |text| shaped(text, 1..=64, |b| b.is_ascii_uppercase(), |b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+);
+name_type!(
+    /// The tag of an image, and so the number of a version (OCI distribution-spec 1.1, pulling manifests).
+    Tag,
+    "a tag",
+    "letters, digits, `.`, `_` and `-`, at most 128, not starting with `.` or `-`",
+    |text| shaped(text, 1..=128, |b| b.is_ascii_alphanumeric() || b == b'_', |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+);
+
+/// Whether a text is an IPv4 address: four numbers up to 255, none with a zero before it, which some readers take for octal.
+#[must_use]
+pub fn is_ipv4(text: &str) -> bool {
+    let number = |part: &str| part.parse::<u8>().is_ok_and(|number| number.to_string() == part);
+    text.split('.').count() == 4 && text.split('.').all(number)
+}
+
+impl PartName {
+    /// Returns the variable that stands for the part: capitals, with `_` for `-`.
+    #[must_use]
+    pub fn variable(&self) -> VariableName {
+        VariableName(self.0.to_ascii_uppercase().replace('-', "_").into())
+    }
+}
+
 impl Architecture {
     /// Returns the OCI (Go) name of the architecture and its variant, where there is one.
     ///
@@ -146,6 +183,15 @@ mod tests {
             assert!(name.parse::<PackageName>().is_err(), "{name}");
             assert!(name.parse::<ImageName>().is_err(), "{name}");
             assert!(name.parse::<AccountName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_part_has_a_variable_of_its_own() {
+        let variable = "server-name".parse::<PartName>().unwrap().variable();
+        assert_eq!(variable.as_str().parse(), Ok(variable));
+        for name in ["a_b", "-a", "a-", "1a", "a.b", "..", ""] {
+            assert!(name.parse::<PartName>().is_err(), "{name}");
         }
     }
 
