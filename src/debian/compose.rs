@@ -44,15 +44,26 @@ pub struct Diversion {
 }
 
 /// Reads `var/lib/dpkg/diversions`: three lines each. What dpkg would not write is left out.
+///
+/// Each path has one diversion. dpkg compares names as packages ship them, and a package may divert `/bin/x` and
+/// `/usr/bin/x` to different places, so that neither way of shipping it is missed: what is said of the real path counts.
 #[must_use]
 pub fn parse_diversions(text: &str) -> Vec<Diversion> {
-    let path = |line: &str| TreePath::parse(line.as_bytes()).ok().map(|path| canonical_path(&path, false));
+    let path = |line: &str| TreePath::parse(line.as_bytes()).ok();
+    let real = |path: &TreePath| canonical_path(path, false);
     let lines: Vec<&str> = text.lines().collect();
-    let parse = |lines: &[&str]| match lines {
-        [from, to, package] => Some(Diversion { from: path(from)?, to: path(to)?, package: package.parse().ok() }),
-        _ => None,
-    };
-    lines.chunks(3).filter_map(parse).collect()
+    let mut diversions: BTreeMap<TreePath, (bool, Diversion)> = BTreeMap::new();
+    for lines in lines.chunks(3) {
+        let [from, to, package] = lines else { continue };
+        let (Some(shipped), Some(to)) = (path(from), path(to)) else { continue };
+        let from = real(&shipped);
+        let is_real = from == shipped;
+        if is_real || diversions.get(&from).is_none_or(|(real, _)| !real) {
+            let diversion = Diversion { from: from.clone(), to: real(&to), package: package.parse().ok() };
+            diversions.insert(from, (is_real, diversion));
+        }
+    }
+    diversions.into_values().map(|(_, diversion)| diversion).collect()
 }
 
 /// A file that one package took over from another because it says that it replaces it. dpkg strikes the path off the
@@ -190,9 +201,11 @@ impl Unpacking<'_> {
     }
 
     fn put_file(&mut self, real: TreePath, entry: &Entry, package: &PackageName) -> Result<(), Collision> {
-        let real = match self.diverted.get(&real) {
-            Some(diversion) if diversion.package.as_ref() != Some(package) => diversion.to.clone(),
-            _ => real,
+        let (real, is_cleared) = match self.diverted.get(&real) {
+            Some(diversion) if diversion.package.as_ref() != Some(package) => (diversion.to.clone(), false),
+            // Whatever else still stands there belongs elsewhere: who diverts without renaming replaces it.
+            Some(_) => (real, true),
+            None => (real, false),
         };
         let taken = |first: &Origin| Collision::Taken { path: real.clone(), first: first.clone(), second: package.clone() };
         match self.tree.get(real.as_bytes()) {
@@ -205,6 +218,7 @@ impl Unpacking<'_> {
                 }
             }
             Some(there) => match &there.origin {
+                _ if is_cleared => {}
                 Origin::Package(first) if self.replaces(package, first) => {
                     self.takeovers.push(Takeover { path: real.clone(), from: first.clone(), by: package.clone() });
                 }
@@ -367,6 +381,28 @@ mod tests {
         let shown =
             unpacked(&Tree::new(), &[("aa", &["usr/bin/x"]), ("bb", &["usr/bin/x"])], &[], "/bin/x\n/bin/x.real\nbb\n").unwrap();
         assert_eq!(shown[3..], ["/usr/bin/x f 644 package:bb", "/usr/bin/x.real f 644 package:aa"]);
+    }
+
+    #[test]
+    fn of_two_names_of_a_path_the_real_one_says_where_a_file_goes() {
+        // As `zutils` has it, so that gzip's file is out of the way whichever of the two gzip ships.
+        for order in [
+            "/usr/bin/x\n/usr/bin/x.real\nbb\n/bin/x\n/bin/x.real.usr-is-merged\nbb\n",
+            "/bin/x\n/bin/x.real.usr-is-merged\nbb\n/usr/bin/x\n/usr/bin/x.real\nbb\n",
+        ] {
+            let shown = unpacked(&Tree::new(), &[("aa", &["usr/bin/x"])], &[], order).unwrap();
+            assert_eq!(shown.last().unwrap(), "/usr/bin/x.real f 644 package:aa");
+        }
+    }
+
+    #[test]
+    fn who_diverts_replaces_what_still_stands_there() {
+        let parent = tree("aa", &["usr/bin/x"]);
+        let diversion = |by: &str| format!("/usr/bin/x\n/usr/bin/x.real\n{by}\n");
+        let shown = unpacked(&parent, &[("bb", &["usr/bin/x"])], &[], &diversion("bb")).unwrap();
+        assert_eq!(shown, ["/usr/bin/x f 644 package:bb"]);
+        let shown = unpacked(&parent, &[("bb", &["usr/bin/x"])], &[], &diversion("cc")).unwrap();
+        assert!(shown.ends_with(&["/usr/bin/x f 644 package:aa".to_owned(), "/usr/bin/x.real f 644 package:bb".to_owned()]));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Which maintainer scripts run, in which order, with which arguments: what dpkg would do on a first installation.
 //!
-//! All packages have been unpacked before the first script runs. From there on the states, the triggers and the order are
-//! dpkg's: dependencies first, preinst before postinst, what is pre-depended on configured before the preinst. Where
-//! nothing is installed yet, the preinsts of the essential packages run first of all, as in every bootstrap.
+//! Packages have been unpacked before the first script runs, but for those that ask to [wait](NewPackage::waits): their preinst
+//! clears the way for their files. From there on the states, the triggers and the order are dpkg's: dependencies first, preinst
+//! before postinst, what is pre-depended on configured before the preinst. Where nothing is installed yet, the preinsts of the
+//! essential packages run first of all, as in every bootstrap.
 //!
 //! Source: Debian Policy, chapters 6 and 7.2; deb-triggers(5); dpkg 1.22, `src/main/{configure,depcon,trigproc}.c`.
 
@@ -14,13 +15,15 @@ use super::relation::{self, Relation};
 use crate::model::name::PackageName;
 use crate::model::tree::{Tree, TreePath};
 
-/// A package that has been unpacked.
+/// A package that has been unpacked, or is unpacked when its preinst has run.
 #[derive(Debug, Clone)]
 pub struct NewPackage<'a> {
     pub record: Record,
     pub triggers: &'a [TriggerLine],
     /// Its tree, with its files below `var/lib/dpkg/info`.
     pub tree: &'a Tree,
+    /// Its files come after its preinst has run. Ask [`Configuration::waits`] then, and report [`Configuration::unpacked`].
+    pub waits: bool,
 }
 
 /// A system that cannot be configured.
@@ -120,15 +123,27 @@ impl Configuration {
         };
         for package in &packages {
             let mut record = package.record.clone();
-            record.state = State::Unpacked;
+            record.state = if package.waits { State::NotInstalled } else { State::Unpacked };
             configuration.database.add(record, package.triggers);
         }
         configuration.running_version =
             configuration.database.get("dpkg").map_or_else(|| "1.22.0".to_owned(), |dpkg| dpkg.version.clone());
-        for package in &packages {
-            configuration.unpacked(package);
+        for package in packages.iter().filter(|package| !package.waits) {
+            configuration.activate_unpacked(package);
         }
         Ok(configuration)
+    }
+
+    /// Returns whether a package's files have still to come.
+    #[must_use]
+    pub fn waits(&self, package: &PackageName) -> bool {
+        self.database.get(package.as_str()).is_some_and(|record| record.state == State::NotInstalled)
+    }
+
+    /// Takes in that the files of a package that waited are there.
+    pub fn unpacked(&mut self, package: &NewPackage<'_>) {
+        self.set_state(&package.record.name, State::Unpacked);
+        self.activate_unpacked(package);
     }
 
     /// Returns what is known of all packages at this moment.
@@ -198,7 +213,7 @@ impl Configuration {
     }
 
     /// Activates what the unpacking of a package activates: its own lines, then the paths that others wait for.
-    fn unpacked(&mut self, package: &NewPackage<'_>) {
+    fn activate_unpacked(&mut self, package: &NewPackage<'_>) {
         let name = package.record.name.clone();
         self.activate_declared(&name);
         let mut waited: BTreeMap<TreePath, Vec<String>> = BTreeMap::new();
@@ -609,7 +624,7 @@ mod tests {
 
     fn configuration(parent: Database, sketches: &[Sketch<'_>]) -> Configuration {
         let trees: Vec<Tree> = sketches.iter().map(|(name, _, items, _)| tree(name, items)).collect();
-        let new = |((name, fields, _, triggers), tree)| NewPackage { record: record(name, fields), triggers, tree };
+        let new = |((name, fields, _, triggers), tree)| NewPackage { record: record(name, fields), triggers, tree, waits: false };
         let packages: Vec<NewPackage<'_>> = sketches.iter().copied().zip(&trees).map(new).collect();
         Configuration::new(parent, &packages).unwrap()
     }
@@ -673,6 +688,24 @@ mod tests {
                 "app configure"
             ]
         );
+        assert_all_installed(&configuration);
+    }
+
+    #[test]
+    fn a_package_that_waits_is_in_no_database_before_its_preinst_has_run() {
+        let parent = parent(&[("base-files", "Essential: yes\n", &[]), ("man", "", &[line(true, false, "/usr/share/man")])]);
+        let tree = tree("aa", &["preinst", "postinst", "/usr/share/man/aa"]);
+        let waiting = NewPackage { record: record("aa", ""), triggers: &[], tree: &tree, waits: true };
+        let mut configuration = Configuration::new(parent, std::slice::from_ref(&waiting)).unwrap();
+        let run = configuration.next().unwrap().unwrap();
+        assert_eq!(run.occasion, Occasion::Preinst);
+        assert!(configuration.waits(&run.package) && !configuration.database().render_status().contains("Package: aa\n"));
+        assert!(configuration.database().get("man").unwrap().triggers_pending.is_empty(), "its files are not there yet");
+        configuration.finished(&run, b"");
+        configuration.unpacked(&waiting);
+        assert!(!configuration.waits(&run.package) && configuration.database().render_status().contains("Package: aa\n"));
+        assert_eq!(configuration.database().get("man").unwrap().triggers_pending, ["/usr/share/man"]);
+        assert_eq!(runs(&mut configuration, &[]), ["aa configure", "man triggered /usr/share/man"]);
         assert_all_installed(&configuration);
     }
 

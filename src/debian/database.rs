@@ -521,11 +521,11 @@ impl Database {
         self.records.values()
     }
 
-    /// Returns the content of `status`.
+    /// Returns the content of `status`. What is not installed is not written.
     #[must_use]
     pub fn render_status(&self) -> String {
         let mut text = String::with_capacity(self.records.len() * 2048);
-        for record in self.records.values() {
+        for record in self.records.values().filter(|record| record.state != State::NotInstalled) {
             record.write(&mut text);
             text.push('\n');
         }

@@ -15,10 +15,9 @@ use crate::image::layer::{self, LayerBytes, LayerError, LayerPlan, PackageTree, 
 use crate::image::oci::{self, Base, History, ImageSpec};
 use crate::image::segment::{self, SegmentInfo};
 use crate::image::tar::Contents;
-use crate::model::catalog::Catalog;
 use crate::model::digest::{DownloadDigest, FileDigest, SegmentKey};
 use crate::model::name::ImageName;
-use crate::model::recipe::{ImageConfig, Parent};
+use crate::model::recipe::Parent;
 use crate::model::tree::{Kind, Tree, TreePath};
 use crate::plan::steps::{ImagePlan, Plan};
 use crate::screen::Unit;
@@ -330,7 +329,7 @@ fn make_image(site: &Site<'_>, plan: &Plan, image: &ImagePlan, own: Vec<LayerRec
         })
         .collect();
     history.push(History::Configuration { created_by: format!("parvis: recipe {}", image.name) });
-    let mut config = effective(site.catalog, &image.name);
+    let mut config = site.catalog.config(&image.name);
     config.labels.extend(site.labels.clone());
     let spec = ImageSpec {
         title: image.name.to_string(),
@@ -353,10 +352,4 @@ fn make_image(site: &Site<'_>, plan: &Plan, image: &ImagePlan, own: Vec<LayerRec
         config: documents.config.digest,
         layers,
     })
-}
-
-/// Returns an image's configuration with what it inherits.
-pub fn effective(catalog: &Catalog, image: &ImageName) -> ImageConfig {
-    let own = catalog.lineage(image);
-    own.iter().fold(ImageConfig::default(), |inherited, recipe| oci::inherit(&inherited, &recipe.config))
 }

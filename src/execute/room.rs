@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::model::name::ImageName;
 use crate::model::recipe::{ImageConfig, Parent};
 use crate::model::tree::{Tree, TreePath};
-use crate::plan::steps::{ImagePlan, Plan};
+use crate::plan::steps::{self, ImagePlan, Plan};
 
 /// A command in an image.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,7 @@ impl<'a> Room<'a> {
         let tree = finished(site, plan, image)?.ok_or_else(not_built)?;
         let folders = lower(site, plan, image, &BTreeMap::new(), &tree)?;
         let sandbox = start(site, folders, &tree, image, false)?;
-        let config = super::images::effective(site.catalog, image);
+        let config = site.catalog.config(image);
         Ok(Self { site, image: image.clone(), tree, config, sandbox })
     }
 
@@ -55,8 +55,7 @@ impl<'a> Room<'a> {
         let (uid, gid, groups) = run_as(self.site, &self.tree, user).map_err(|what| {
             Failure::project(format!("in the image `{}`, {what}", self.image)).hint("name a user of the image, or give a number")
         })?;
-        let mut env = self.config.env.clone();
-        env.extend(request.env.clone());
+        let env = steps::environment(&self.config, &request.env);
         let folder = request.workdir.as_deref().or(self.config.workdir.as_deref()).unwrap_or("/");
         let cwd = TreePath::parse(folder.as_bytes())
             .map_err(|error| Failure::project(error.to_string()).hint("give a folder of the image, such as `/tmp`"))?;
@@ -114,11 +113,9 @@ pub fn finished(site: &Site<'_>, plan: &Plan, image: &ImageName) -> Result<Optio
     }
 }
 
-/// Returns the environment of a command as `NAME=value`: what every command has, and over it what is given.
-pub fn environment(own: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
-    let mut env = BTreeMap::from([("HOME", "/root"), ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")]);
-    env.extend(own.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    env.into_iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect()
+/// Returns an environment as a program gets it: `NAME=value`.
+pub fn environment(variables: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
+    variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect()
 }
 
 /// Returns the ids of `USER`, `USER:GROUP` or numbers, as container engines read them: a user that the image knows brings

@@ -16,11 +16,11 @@ use crate::edge::store::FILE_MTIME;
 use crate::failure::Failure;
 use crate::image::gate;
 use crate::model::digest::{DownloadDigest, FileDigest, StepKey};
-use crate::model::name::ImageName;
+use crate::model::name::{ImageName, PackageName};
 use crate::model::recipe::{Parent, Recipe, RunRule};
 use crate::model::tree::{Change, Entry, Kind, Origin, Tree, TreePath};
 use crate::plan::edits;
-use crate::plan::steps::{ImagePlan, Plan, Step, Work};
+use crate::plan::steps::{self, ImagePlan, Plan, Step, Work};
 use crate::screen::Unit;
 
 /// Programs that are laid over every tree while scripts run: no service is ever started in an image.
@@ -130,31 +130,25 @@ impl<'a> Trees<'a> {
         let site = self.site;
         let image = &recipe.name;
         let own = self.own_packages(image);
+        let database = read_database(site, parent)?;
+        let waiting = waiting(site, parent, &own, database.records().next().is_none())?;
         let new: Vec<NewPackage<'_>> = own
             .iter()
             .map(|package| NewPackage {
                 record: package.status.clone(),
                 triggers: &package.control.triggers,
                 tree: &package.tree,
+                waits: waiting.contains(&package.locked.name),
             })
             .collect();
-        let configuration = Configuration::new(read_database(site, parent)?, &new)
+        let configuration = Configuration::new(database, &new)
             .map_err(|error| Failure::world(format!("the packages of `{image}` cannot be configured")).because(error))?;
-        let diversions = read_path(site, parent, b"var/lib/dpkg/diversions")?.unwrap_or_default();
-        let diversions = compose::parse_diversions(&String::from_utf8_lossy(&diversions));
-        let trees: Vec<_> = own.iter().map(|package| (&package.locked.name, &package.tree)).collect();
-        let (mut tree, takeovers) =
-            compose::unpack_tree(parent, &trees, configuration.database(), &diversions).map_err(|error| {
-                let hint = error.hint();
-                Failure::project(format!("the packages of `{image}` do not fit together: {error}")).maybe_hint(hint)
-            })?;
-        for takeover in &takeovers {
-            strike_from_list(site, &mut tree, takeover)?;
-        }
+        let first: Vec<&Unpacked> = own.iter().copied().filter(|package| !waiting.contains(&package.locked.name)).collect();
+        let mut tree = unpack_over(site, image, parent, &first, configuration.database())?;
         let newest = own.iter().map(|package| package.date).max().unwrap_or(0);
         add_accounts(site, &mut tree, recipe, newest)?;
         put_database(site, &mut tree, configuration.database(), newest)?;
-        let database = self.configure(image, &own, &mut tree, configuration)?;
+        let database = self.configure(image, &own, &new, &mut tree, configuration)?;
         put_database(site, &mut tree, &database, newest)?;
         gate::normalise(&mut tree);
         Ok(tree)
@@ -165,6 +159,7 @@ impl<'a> Trees<'a> {
         &self,
         image: &ImageName,
         own: &[&Unpacked],
+        new: &[NewPackage<'_>],
         tree: &mut Tree,
         mut configuration: Configuration,
     ) -> Result<Database, Failure> {
@@ -181,7 +176,9 @@ impl<'a> Trees<'a> {
             // The trigger of a parent's package was set off by one of the new ones: it is as new as the newest.
             let date = dates.get(run.package.as_str()).copied().unwrap_or(newest);
             sandbox.write(&status, configuration.database().render_status().as_bytes(), 0o644, 0, 0).map_err(from_sandbox)?;
-            stage(&mut sandbox, &run)?;
+            let waiting =
+                own.iter().zip(new).find(|(own, _)| own.locked.name == run.package && configuration.waits(&run.package));
+            stage(self.site, &mut sandbox, &run, waiting.map(|(package, _)| &package.tree))?;
             script(image, &mut sandbox, &run, date)?;
             unstage(&mut sandbox, &run)?;
             take_changes(self.site, &mut sandbox, tree, &Origin::Script(run.package.clone()), date)?;
@@ -191,6 +188,13 @@ impl<'a> Trees<'a> {
             }
             configuration.finished(&run, &pending);
             task.advance(1);
+            if let Some((package, new)) = waiting {
+                // Its preinst has cleared the way. Nothing can be put below a sandbox that stands.
+                sandbox.finish().map_err(from_sandbox)?;
+                *tree = unpack_over(self.site, image, tree, &[package], configuration.database())?;
+                configuration.unpacked(new);
+                sandbox = start(self.site, self.lower(image, tree)?, tree, image, !self.site.plain_scripts)?;
+            }
             match configuration.next().map_err(wrong)? {
                 Some(next) => run = next,
                 None => break,
@@ -232,8 +236,7 @@ impl<'a> Trees<'a> {
         let mut sandbox = start(self.site, self.lower(image, &tree)?, &tree, image, false)?;
         let (uid, gid, groups) = super::room::run_as(self.site, &tree, rule.user.as_deref())
             .map_err(|what| Failure::project(format!("recipes/{image}.yaml, line {}: {what}", rule.line)))?;
-        let mut env = recipe.config.env.clone();
-        env.extend(rule.env.clone());
+        let env = steps::environment(&self.site.catalog.config(image), &rule.env);
         let program = Program {
             env: super::room::environment(&env),
             cwd: path(rule.workdir.as_deref().unwrap_or("/").as_bytes())?,
@@ -264,13 +267,21 @@ fn remove(recipe: &Recipe, before: &Tree) -> Result<Tree, Failure> {
 }
 
 /// Puts in place what a script expects beside itself while it runs.
-fn stage(sandbox: &mut Sandbox, run: &ScriptRun) -> Result<(), Failure> {
+///
+/// What a package that is not unpacked yet has beside its script comes from its own tree.
+fn stage(site: &Site<'_>, sandbox: &mut Sandbox, run: &ScriptRun, waiting: Option<&Tree>) -> Result<(), Failure> {
     for folder in staging_folders(run) {
         sandbox.run(&Program::new(["/usr/bin/mkdir", "-p", "--", &folder]), &mut |_, _| {}).map_err(from_sandbox)?;
     }
     for staged in &run.staged {
         let (to, bytes, mode) = match staged {
-            Staged::Copy { from, to } => (to, sandbox.read(from, 16 << 20).map_err(from_sandbox)?.unwrap_or_default(), 0o755),
+            Staged::Copy { from, to } => {
+                let content = match waiting {
+                    Some(tree) => read_path(site, tree, from.as_bytes())?,
+                    None => sandbox.read(from, 16 << 20).map_err(from_sandbox)?,
+                };
+                (to, content.unwrap_or_default(), 0o755)
+            }
             Staged::Text { to, text } => (to, text.clone().into_bytes(), 0o644),
         };
         sandbox.write(to, &bytes, mode, 0, 0).map_err(from_sandbox)?;
@@ -427,7 +438,7 @@ fn owner(path: &TreePath, entry: &Entry) -> Option<Owner> {
 /// Takes what a command changed into the tree, under the name of who ran it.
 ///
 /// Dates are made independent of the day: what was written now gets the given date; what kept the date of a stored file
-/// keeps the tree's.
+/// keeps the tree's, or that of the file that was moved.
 fn take_changes(site: &Site<'_>, sandbox: &mut Sandbox, tree: &mut Tree, origin: &Origin, date: i64) -> Result<(), Failure> {
     // What the store says is what a person can act on, not that the sandbox could not go on.
     let mut refused = None;
@@ -439,12 +450,19 @@ fn take_changes(site: &Site<'_>, sandbox: &mut Sandbox, tree: &mut Tree, origin:
         })
     };
     let changes = sandbox.changes(&mut keep).map_err(from_sandbox);
+    // What was moved keeps its date, as on any disk. Removals come first.
+    let mut moved: BTreeMap<FileDigest, i64> = BTreeMap::new();
     for change in refused.map_or(changes, Err)? {
         if DATABASE.iter().any(|own| is_within(change.path().as_bytes(), own)) {
             continue;
         }
         match change {
             Change::Remove(path) => {
+                let gone = tree.within(&path).filter_map(|(_, entry)| match entry.kind {
+                    Kind::File { digest, .. } => Some((digest, entry.mtime)),
+                    _ => None,
+                });
+                moved.extend(gone);
                 tree.remove(&path);
             }
             Change::Put(path, mut entry) => {
@@ -452,6 +470,7 @@ fn take_changes(site: &Site<'_>, sandbox: &mut Sandbox, tree: &mut Tree, origin:
                 entry.mtime = match (&entry.kind, old) {
                     (Kind::Directory, _) => 0,
                     (kind, Some(old)) if entry.mtime == FILE_MTIME && same_content(kind, &old.kind) => old.mtime,
+                    (Kind::File { digest, .. }, None) if entry.mtime == FILE_MTIME && moved.contains_key(digest) => moved[digest],
                     _ if entry.mtime > FILE_MTIME && entry.mtime < site.lock.epoch.min(date) => entry.mtime,
                     _ => date,
                 };
@@ -501,6 +520,59 @@ fn read_database(site: &Site<'_>, tree: &Tree) -> Result<Database, Failure> {
         }
     }
     Database::read(&files).map_err(|error| Failure::world("the package database of the parent image is damaged").because(error))
+}
+
+/// Returns the packages that are unpacked when their preinst has run, as dpkg does with all: those whose preinst diverts files,
+/// and that ship what stands elsewhere already.
+///
+/// Unpacking everything first gives the same tree for all others, and one sandbox for all scripts. What is essential is
+/// never waited for in a bootstrap: nothing would run without it.
+fn waiting(site: &Site<'_>, parent: &Tree, own: &[&Unpacked], bootstrap: bool) -> Result<BTreeSet<PackageName>, Failure> {
+    let mut waiting = BTreeSet::new();
+    for (index, package) in own.iter().enumerate() {
+        let preinst = package.status.info_path("preinst");
+        let Some(preinst) = preinst.filter(|path| package.tree.get(path.as_bytes()).is_some()) else { continue };
+        if bootstrap && package.status.is_essential() {
+            continue;
+        }
+        let script = read_path(site, &package.tree, preinst.as_bytes())?.unwrap_or_default();
+        if !script.windows(DIVERT.len()).any(|window| window == DIVERT) {
+            continue;
+        }
+        let has = |tree: &Tree, path: &TreePath| tree.get(path.as_bytes()).is_some_and(|entry| !entry.is_directory());
+        let is_taken = |path: &TreePath| {
+            let others = own.iter().enumerate().filter(|(other, _)| *other != index);
+            has(parent, path) || others.into_iter().any(|(_, other)| has(&other.tree, path))
+        };
+        if package.tree.iter().any(|(path, entry)| !entry.is_directory() && is_taken(path)) {
+            waiting.insert(package.locked.name.clone());
+        }
+    }
+    Ok(waiting)
+}
+
+/// The program with which a script says that another package's file belongs elsewhere.
+const DIVERT: &[u8] = b"dpkg-divert";
+
+/// Unpacks packages over a tree, whose diversions they keep to.
+fn unpack_over(
+    site: &Site<'_>,
+    image: &ImageName,
+    below: &Tree,
+    packages: &[&Unpacked],
+    database: &Database,
+) -> Result<Tree, Failure> {
+    let diversions = read_path(site, below, b"var/lib/dpkg/diversions")?.unwrap_or_default();
+    let diversions = compose::parse_diversions(&String::from_utf8_lossy(&diversions));
+    let trees: Vec<_> = packages.iter().map(|package| (&package.locked.name, &package.tree)).collect();
+    let (mut tree, takeovers) = compose::unpack_tree(below, &trees, database, &diversions).map_err(|error| {
+        let hint = error.hint();
+        Failure::project(format!("the packages of `{image}` do not fit together: {error}")).maybe_hint(hint)
+    })?;
+    for takeover in &takeovers {
+        strike_from_list(site, &mut tree, takeover)?;
+    }
+    Ok(tree)
 }
 
 /// Takes a path that another package took over off its first owner's list, as dpkg does.

@@ -58,7 +58,7 @@ pub struct ImageSpec<'a> {
     pub created: i64,
     pub architecture: &'a Architecture,
     pub base: Option<Base>,
-    /// What the image runs, the parent's configuration already taken in (see [`inherit`]).
+    /// What the image runs, the parent's configuration already taken in (see [`ImageConfig::inherit`]).
     pub config: &'a ImageConfig,
     /// From the bottom up, the parent's first.
     pub history: &'a [History],
@@ -113,37 +113,6 @@ pub enum OciError {
     Size { digest: BlobDigest, expected: u64, found: u64 },
     #[error("the bytes promised as `{expected}` are `{found}`")]
     Digest { expected: BlobDigest, found: BlobDigest },
-}
-
-/// Returns the configuration of an image that is built on another one.
-///
-/// As in a Dockerfile: a new entrypoint drops the parent's command; variables, ports, volumes and labels add up.
-#[must_use]
-pub fn inherit(parent: &ImageConfig, own: &ImageConfig) -> ImageConfig {
-    let mut config = parent.clone();
-    if own.entrypoint.is_some() {
-        config.entrypoint.clone_from(&own.entrypoint);
-        config.cmd = None;
-    }
-    if own.cmd.is_some() {
-        config.cmd.clone_from(&own.cmd);
-    }
-    let replace = |inherited: &mut Option<String>, own: &Option<String>| {
-        if own.is_some() {
-            inherited.clone_from(own);
-        }
-    };
-    replace(&mut config.user, &own.user);
-    replace(&mut config.workdir, &own.workdir);
-    replace(&mut config.stop_signal, &own.stop_signal);
-    if own.health.is_some() {
-        config.health.clone_from(&own.health);
-    }
-    config.env.extend(own.env.clone());
-    config.labels.extend(own.labels.clone());
-    config.ports.extend(&own.ports);
-    config.volumes.extend(own.volumes.iter().cloned());
-    config
 }
 
 /// Writes the configuration and the manifest of an image.
@@ -771,23 +740,5 @@ mod tests {
         assert!(matches!(descriptor.verify(shorter), Err(OciError::Size { .. })));
         assert!(matches!(descriptor.verify(&longer), Err(OciError::Size { .. })));
         assert!(matches!(descriptor.verify(&other), Err(OciError::Digest { .. })));
-    }
-
-    #[test]
-    fn a_new_entrypoint_drops_the_parents_command_and_keeps_its_variables() {
-        let parent = ImageConfig {
-            entrypoint: Some(vec!["a".into()]),
-            cmd: Some(vec!["b".into()]),
-            env: [("TZ".to_owned(), "Europe/Paris".to_owned())].into(),
-            ..ImageConfig::default()
-        };
-        let own = ImageConfig {
-            entrypoint: Some(vec!["c".into()]),
-            env: [("X".to_owned(), "1".to_owned())].into(),
-            ..ImageConfig::default()
-        };
-        let config = inherit(&parent, &own);
-        assert_eq!((config.entrypoint, config.cmd, config.env.len()), (own.entrypoint, None, 2));
-        assert_eq!(inherit(&parent, &ImageConfig::default()), parent);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::name::ImageName;
 use super::problem::{Problem, Source, nearest, shown};
-use super::recipe::{Parent, Recipe};
+use super::recipe::{ImageConfig, Parent, Recipe};
 
 /// One recipe, with the file it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +133,12 @@ impl Catalog {
         }
         line.reverse();
         line
+    }
+
+    /// Returns an image's configuration with what it inherits.
+    #[must_use]
+    pub fn config(&self, name: &ImageName) -> ImageConfig {
+        self.lineage(name).into_iter().fold(ImageConfig::default(), |inherited, recipe| inherited.inherit(&recipe.config))
     }
 }
 

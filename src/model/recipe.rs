@@ -137,6 +137,39 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
 }
 
+impl ImageConfig {
+    /// Returns the configuration of an image that states `own` and is built on one that has this.
+    ///
+    /// As in a Dockerfile: a new entrypoint drops the parent's command; variables, ports, volumes and labels add up.
+    #[must_use]
+    pub fn inherit(&self, own: &Self) -> Self {
+        let mut config = self.clone();
+        if own.entrypoint.is_some() {
+            config.entrypoint.clone_from(&own.entrypoint);
+            config.cmd = None;
+        }
+        if own.cmd.is_some() {
+            config.cmd.clone_from(&own.cmd);
+        }
+        let replace = |inherited: &mut Option<String>, own: &Option<String>| {
+            if own.is_some() {
+                inherited.clone_from(own);
+            }
+        };
+        replace(&mut config.user, &own.user);
+        replace(&mut config.workdir, &own.workdir);
+        replace(&mut config.stop_signal, &own.stop_signal);
+        if own.health.is_some() {
+            config.health.clone_from(&own.health);
+        }
+        config.env.extend(own.env.clone());
+        config.labels.extend(own.labels.clone());
+        config.ports.extend(&own.ports);
+        config.volumes.extend(own.volumes.iter().cloned());
+        config
+    }
+}
+
 /// One test of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Test {
@@ -191,4 +224,27 @@ pub struct Recipe {
     /// The line of the first key of `config:` (or of the file's first key), for messages.
     pub config_line: u32,
     pub tests: Vec<Test>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_entrypoint_drops_the_parents_command_and_keeps_its_variables() {
+        let parent = ImageConfig {
+            entrypoint: Some(vec!["a".into()]),
+            cmd: Some(vec!["b".into()]),
+            env: [("TZ".to_owned(), "Europe/Paris".to_owned())].into(),
+            ..ImageConfig::default()
+        };
+        let own = ImageConfig {
+            entrypoint: Some(vec!["c".into()]),
+            env: [("X".to_owned(), "1".to_owned())].into(),
+            ..ImageConfig::default()
+        };
+        let config = parent.inherit(&own);
+        assert_eq!((config.entrypoint, config.cmd, config.env.len()), (own.entrypoint, None, 2));
+        assert_eq!(parent.inherit(&ImageConfig::default()), parent);
+    }
 }

@@ -10,11 +10,11 @@ use crate::model::catalog::Catalog;
 use crate::model::digest::{FileDigest, StepKey};
 use crate::model::lock::{Lock, LockedPackage};
 use crate::model::name::{Architecture, ImageName, PackageName};
-use crate::model::recipe::{FileRule, FileSource, Parent, Recipe};
+use crate::model::recipe::{FileRule, FileSource, ImageConfig, Parent, Recipe};
 use crate::model::tree::TreePath;
 
 /// The number of the engine: raised whenever the same inputs would give another tree.
-const ENGINE: u32 = 1;
+const ENGINE: u32 = 2;
 
 /// One file of a recipe's source folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +183,7 @@ pub fn make(catalog: &Catalog, names: &[ImageName], basis: &Basis<'_>) -> Result
     let mut done: BTreeMap<ImageName, usize> = BTreeMap::new();
     for name in names {
         let recipe = catalog.recipe(name).ok_or_else(|| not_locked(name, basis))?;
-        let plan = image_plan(recipe, basis, |other| {
+        let plan = image_plan(recipe, &catalog.config(name), basis, |other| {
             let at = done.get(other).ok_or_else(|| PlanError::Order { image: name.clone(), parent: other.clone() })?;
             Ok(&images[*at])
         })?;
@@ -193,12 +193,26 @@ pub fn make(catalog: &Catalog, names: &[ImageName], basis: &Basis<'_>) -> Result
     Ok(Plan { platform: basis.platform.clone(), images })
 }
 
+/// Returns the variables that a command in an image sees: those that every command has, those of the image with what it
+/// inherits, and the command's own, each over the ones before. The key of a `run` step names the same.
+#[must_use]
+pub fn environment(config: &ImageConfig, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let always = [("HOME", "/root"), ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")];
+    let mut variables: BTreeMap<String, String> =
+        always.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    for more in [&config.env, own] {
+        variables.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    variables
+}
+
 fn not_locked(image: &ImageName, basis: &Basis<'_>) -> PlanError {
     PlanError::NotLocked { image: image.clone(), platform: basis.platform.clone() }
 }
 
 fn image_plan<'a>(
     recipe: &Recipe,
+    config: &ImageConfig,
     basis: &Basis<'_>,
     earlier: impl Fn(&ImageName) -> Result<&'a ImagePlan, PlanError>,
 ) -> Result<ImagePlan, PlanError> {
@@ -236,10 +250,12 @@ fn image_plan<'a>(
         trees.push(Work::Files, inputs);
     }
     for (index, run) in recipe.runs.iter().enumerate() {
-        let command = format!("{:?} {:?} {:?} {:?} {}", run.command, run.user, run.workdir, run.env, run.timeout);
-        // The command sees the image's environment too.
-        let environment = format!("{:?}", recipe.config.env);
-        trees.push(Work::Run { index }, vec![input("command", &command), input("environment", &environment)]);
+        let command = format!("{:?} {:?} {:?} {}", run.command, run.user, run.workdir, run.timeout);
+        let mut inputs = vec![input("command", &command)];
+        // Exactly what the command sees, and nothing of the configuration that it does not.
+        let seen = environment(config, &run.env);
+        inputs.extend(seen.iter().map(|(name, value)| input(&format!("variable {name}"), value)));
+        trees.push(Work::Run { index }, inputs);
     }
     if !recipe.removes.is_empty() {
         let inputs = recipe.removes.iter().map(|rule| input(&format!("pattern {}", rule.pattern), "")).collect();

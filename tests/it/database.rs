@@ -182,7 +182,12 @@ fn install(debs: &[PathBuf], root: &Path) -> Vec<String> {
     let unpacked: Vec<Unpacked> = debs.iter().map(|deb| unpack(deb, &mut contents)).collect();
     let packages: Vec<NewPackage> = unpacked
         .iter()
-        .map(|package| NewPackage { record: package.record.clone(), triggers: &package.control.triggers, tree: &package.tree })
+        .map(|package| NewPackage {
+            record: package.record.clone(),
+            triggers: &package.control.triggers,
+            tree: &package.tree,
+            waits: false,
+        })
         .collect();
     let mut configuration = Configuration::new(Database::default(), &packages).unwrap();
     let trees: Vec<_> = unpacked.iter().map(|package| (&package.name, &package.tree)).collect();

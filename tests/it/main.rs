@@ -4,6 +4,7 @@ mod architecture;
 mod database;
 mod deb;
 mod diff;
+mod diversions;
 mod fetch;
 mod kit;
 mod lock;

@@ -280,6 +280,45 @@ fn a_plan_says_why_and_a_changed_file_makes_only_what_it_must() {
 }
 
 #[test]
+fn a_command_sees_the_environment_that_the_image_inherits_and_its_key_names_it() {
+    let repo = world::archive();
+    let project = Project::sample(&repo);
+    let base = |greeting: &str, label: &str| {
+        let env = format!(
+            "config:\n  env: {{GREETING: {greeting}, UNDER: base}}\n  workdir: /tmp\n  user: nobody\n  labels: {{note: {label}}}\n"
+        );
+        project.recipe("base", &format!("description: What all images share.\nfrom: scratch\npackages: [libfoo]\n{env}"));
+    };
+    let script = r#"echo "$GREETING $UNDER $OWN $HOME $PATH $(pwd) $(id -u)" > /seen"#;
+    project.recipe(
+        "app",
+        &format!(
+            "description: x\nfrom: base\nrun:\n  - command: [sh, -c, '{script}']\n    env: {{OWN: mine, UNDER: own}}\nconfig:\n  env: {{OWN: image}}\n"
+        ),
+    );
+    base("hello", "a");
+    project.run(&["lock"], 0);
+    project.run(&["build"], 0);
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let seen = || project.run(&["run", "app", "--", "cat", "/seen"], 0).out;
+    assert_eq!(seen(), format!("hello own mine /root {path} / 0\n"));
+    // What the command does not see does not make it run again.
+    base("hello", "b");
+    let plan = project.run(&["plan"], 0).out;
+    assert!(plan.lines().any(|line| line.starts_with("app ") && line.contains("run-0") && line.ends_with("recalled")), "{plan}");
+    // What it sees does, and the plan says which.
+    base("goodbye", "b");
+    let plan = project.run(&["plan"], 0).out;
+    assert!(plan.contains("because variable GREETING changed\n"), "{plan}");
+    assert!(
+        plan.lines().any(|line| line.starts_with("base ") && line.contains("packages") && line.ends_with("recalled")),
+        "{plan}"
+    );
+    project.run(&["build"], 0);
+    assert_eq!(seen(), format!("goodbye own mine /root {path} / 0\n"));
+}
+
+#[test]
 fn building_twice_at_once_compares_every_digest() {
     let (_repo, project, expected) = built();
     let said = project.run(&["build", "--twice", "--json"], 0);

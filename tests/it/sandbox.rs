@@ -538,7 +538,9 @@ fn streams_input_and_folder_are_as_asked() {
     let missing = sandbox.run(&Program::new(["no-such-program"]), &mut |_, _| ()).unwrap_err();
     assert_eq!(missing.to_string(), "the sandbox could not execute `no-such-program`");
     program.cwd = path("var/none");
-    assert!(sandbox.run(&program, &mut |_, _| ()).unwrap_err().to_string().contains("enter the folder"));
+    let missing = sandbox.run(&program, &mut |_, _| ()).unwrap_err();
+    assert_eq!(missing.to_string(), "the sandbox could not enter the folder `/var/none` for `sh`");
+    assert!(missing.hint().unwrap().contains("`directory: true`"));
 }
 
 #[test]

@@ -154,6 +154,12 @@ impl SandboxError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { feature, .. } => Some(feature.advice().to_owned()),
+            Self::Refused { what, .. } if what.starts_with("enter the folder") => Some(
+                "a folder to start in has to stand in the image: declare it among its `files` with `directory: true`".to_owned(),
+            ),
+            Self::Refused { what, .. } if what.starts_with("execute") => {
+                Some("name a program of the image, by its path or as one that its `PATH` has".to_owned())
+            }
             _ => None,
         }
     }

@@ -268,7 +268,9 @@ impl Worker<'_> {
             }
             Err(error) => {
                 let name = run.argv.first().map(|name| name.0.escape_ascii().to_string()).unwrap_or_default();
-                self.fail(&format!("{} `{name}`", error.what), &error.cause)
+                let folder = run.cwd.0.escape_ascii();
+                let what = error.what.replace("the folder", &format!("the folder `{folder}`"));
+                self.fail(&format!("{what} `{name}`"), &error.cause)
             }
         }
     }

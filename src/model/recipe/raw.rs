@@ -131,13 +131,13 @@ pub(super) struct Run {
     /// Text for `/bin/sh -eu`. Nothing in it is substituted; hand variables in through `env`.
     #[serde(default)]
     pub script: Option<Text>,
-    /// `user` or `user:group`; root unless stated.
+    /// `user` or `user:group`; root unless stated, whatever user the image runs as.
     #[serde(default)]
     pub user: Option<Text>,
-    /// The folder to start in.
+    /// The folder to start in; `/` unless stated.
     #[serde(default)]
     pub workdir: Option<Text>,
-    /// Environment variables of this command alone.
+    /// Environment variables of this command alone, over those that the image has and inherits.
     #[serde(default)]
     pub env: BTreeMap<String, Text>,
     /// How long it may take, such as `10m`; 10 minutes unless stated.
@@ -218,7 +218,7 @@ pub(super) struct Test {
     /// `user` or `user:group` for the command; that of the image unless stated.
     #[serde(default)]
     pub user: Option<Text>,
-    /// Environment variables of this command alone.
+    /// Environment variables of this command alone, over those that the image has and inherits.
     #[serde(default)]
     pub env: BTreeMap<String, Text>,
     /// What the command reads on standard input.

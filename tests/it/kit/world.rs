@@ -181,6 +181,32 @@ fn unsatisfiable() -> Deb {
     Deb::new("broken", "1").depends("app (>= 3:0), missing")
 }
 
+/// Installs packages of the world with this machine's dpkg alone, as debootstrap does: the files of what is essential first, then
+/// everything properly. Needs root.
+pub fn installed_by_dpkg(place: &Path, debs: &[&Deb]) -> PathBuf {
+    let root = place.join("root");
+    let run = |command: &mut Command| {
+        let output = command.env("LC_ALL", "C").output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut files = Vec::new();
+    for deb in debs {
+        let file = place.join(deb.file_name());
+        fs::write(&file, deb.bytes()).unwrap();
+        if deb.control().contains("Essential: yes") || deb.name() == "libc6" {
+            run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&root));
+        }
+        files.push(file);
+    }
+    fs::create_dir(root.join("dev")).unwrap();
+    fs::write(root.join("dev/null"), "").unwrap();
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    fs::write(root.join("var/lib/dpkg/available"), "").unwrap();
+    run(Command::new("dpkg").arg("--root").arg(&root).args(["--force-depends", "--unpack"]).args(&files));
+    run(Command::new("chroot").arg(&root).args(["dpkg", "--configure", "-a"]));
+    root
+}
+
 fn find(program: &str) -> PathBuf {
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
     let found = folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.exists());
@@ -200,33 +226,14 @@ fn loaded_by(program: &Path) -> BTreeMap<String, Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Installs the world with dpkg alone, as debootstrap does: files first, then everything properly.
     #[test]
     fn dpkg_installs_the_world() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
         let place = tempfile::tempdir().unwrap();
-        let root = place.path().join("root");
-        let mut files = Vec::new();
-        for deb in packages().iter().filter(|deb| deb.name() != "broken") {
-            let file = place.path().join(deb.file_name());
-            fs::write(&file, deb.bytes()).unwrap();
-            if !deb.name().starts_with("app") && !deb.name().starts_with("libfoo") {
-                assert!(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&root).status().unwrap().success());
-            }
-            files.push(file);
-        }
-        fs::create_dir(root.join("dev")).unwrap();
-        fs::write(root.join("dev/null"), "").unwrap();
-        fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
-        fs::write(root.join("var/lib/dpkg/available"), "").unwrap();
-        let mut dpkg = Command::new("dpkg");
-        let output = dpkg.arg("--root").arg(&root).args(["--force-depends", "--unpack"]).args(&files).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut configure = Command::new("chroot");
-        let output = configure.arg(&root).args(["dpkg", "--configure", "-a"]).env("LC_ALL", "C").output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let debs: Vec<&Deb> = packages().iter().filter(|deb| deb.name() != "broken").collect();
+        let root = installed_by_dpkg(place.path(), &debs);
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
         assert_eq!(read("var/lib/app/state"), "configured as 0 with colour = blue\n");
         assert_eq!(read("var/lib/app/plugins"), "one\n");
