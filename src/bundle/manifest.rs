@@ -25,6 +25,8 @@ use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::name::{ImageName, PartName, Tag, VariableName, is_ipv4};
 use crate::model::problem::shown;
 
+use crate::model::stack::is_reserved;
+
 pub use crate::model::stack::{ParameterKind, Question, When};
 
 /// The number of the format.
@@ -450,16 +452,6 @@ impl Contents {
         }
         if self.files.contains_key(COMPOSE) { Ok(()) } else { Err(format!("`{COMPOSE}` is not among the files")) }
     }
-}
-
-/// Whether compose, docker, a dynamic linker or a shell takes a variable of this name for its own.
-#[must_use]
-pub fn is_reserved(name: &str) -> bool {
-    const NAMES: [&str; 8] = ["PATH", "HOME", "USER", "SHELL", "IFS", "ENV", "PWD", "HOSTNAME"];
-    const BEGINNINGS: [&str; 6] = ["PARVIS_", "COMPOSE_", "DOCKER_", "BUILDKIT_", "LD_", "BASH_"];
-    NAMES.contains(&name)
-        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
-        || name.to_lowercase().ends_with("_proxy")
 }
 
 fn unique<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<(), String> {

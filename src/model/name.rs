@@ -116,8 +116,8 @@ name_type!(
     /// The name of a part of a stack: a service, a volume, a secret, an authority, a parameter. A service's is its host name, too.
     PartName,
     "a name in a stack",
-    "lowercase letters, digits and `-`, starting with a letter and not ending with `-`, at most 40",
-    |text| shaped(text, 1..=40, |b| b.is_ascii_lowercase(), |b| lower_or_digit(b) || b == b'-') && !text.ends_with('-')
+    "lowercase letters, digits and `-`, starting with a letter and not ending with `-`, at most 63",
+    |text| shaped(text, 1..=63, |b| b.is_ascii_lowercase(), |b| lower_or_digit(b) || b == b'-') && !text.ends_with('-')
 );
 name_type!(
     /// The name of a variable that compose takes from `.env`, and of an environment variable.

@@ -3,11 +3,12 @@
 use super::{Answer, Context};
 use crate::model::project::Project;
 use crate::model::recipe::Recipe;
+use crate::model::stack::Stack;
 
 /// Print the JSON Schema of a file that you write, for your editor.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Which file: `project` is parvis.yaml, `recipe` is a file of recipes/.
+    /// Which file: `project` is parvis.yaml, `recipe` is a file of recipes/, `stack` is a file of compose/.
     pub file: File,
 }
 
@@ -18,6 +19,8 @@ pub enum File {
     Project,
     /// A file of the folder recipes/.
     Recipe,
+    /// A file of the folder compose/.
+    Stack,
 }
 
 /// Prints the schema, as JSON in every case.
@@ -25,6 +28,7 @@ pub fn run(options: &Options, context: &Context<'_>) -> Answer {
     let schema = match options.file {
         File::Project => Project::schema(),
         File::Recipe => Recipe::schema(),
+        File::Stack => Stack::schema(),
     };
     context.screen.document(&schema);
     Ok(())

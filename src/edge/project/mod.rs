@@ -9,15 +9,17 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::failure::Failure;
 use crate::model::catalog::Catalog;
-use crate::model::name::ImageName;
+use crate::model::name::{ImageName, InvalidName, PartName};
 use crate::model::problem::{Problem, Source, shown};
 use crate::model::project::Project;
+use crate::model::stack::Stack;
 use crate::model::tree::TreePath;
 use crate::model::yaml;
 
@@ -33,7 +35,10 @@ pub const RECIPES: &str = "recipes";
 /// The folder of the images' own files.
 pub const IMAGES: &str = "images";
 
-/// How many recipes a project may have.
+/// The folder of the stacks.
+pub const STACKS: &str = "compose";
+
+/// How many recipes, or stacks, a project may have.
 const MOST_RECIPES: usize = 1000;
 
 /// A project folder that cannot be read as one.
@@ -53,8 +58,8 @@ pub enum ProjectError {
     TooLarge { path: String, limit: u64 },
     #[error("`{path}` holds more than {limit} entries")]
     TooMany { path: String, limit: usize },
-    #[error("`{path}` is not the name of a recipe file")]
-    RecipeName { path: String, hint: String },
+    #[error("`{path}` is not the name of a {kind} file")]
+    FileName { path: String, kind: &'static str, hint: String },
     #[error("`{path}` changed while it was read")]
     Changed { path: String },
     #[error("the name of `{path}` cannot be that of a file in an image")]
@@ -75,7 +80,7 @@ impl ProjectError {
             }
             Self::Kind { .. } => "remove it from the folder".into(),
             Self::Missing { .. } => "create it, or correct the path in the recipe".into(),
-            Self::RecipeName { hint, .. } => hint.clone(),
+            Self::FileName { hint, .. } => hint.clone(),
             Self::Changed { .. } => "run it again when nothing writes to the project".into(),
             Self::TooLarge { .. } | Self::TooMany { .. } | Self::Name { .. } | Self::Io { .. } => return None,
         })
@@ -104,6 +109,7 @@ impl From<ProjectError> for Failure {
 /// parvis.lock          what was resolved
 /// recipes/NAME.yaml    how the image NAME is built
 /// images/NAME/…        what the image NAME copies in
+/// compose/NAME.yaml    what runs together in the stack NAME
 /// ```
 #[derive(Debug)]
 pub struct ProjectFolder {
@@ -145,11 +151,30 @@ impl ProjectFolder {
     /// Reads all recipes, with the variables of a profile.
     pub fn catalog(&self, variables: &BTreeMap<String, String>) -> Result<Catalog, ProjectError> {
         let mut files = Vec::new();
-        for name in self.recipe_names()? {
+        for name in self.names::<ImageName>(RECIPES, "recipe")? {
             let source = self.text(&format!("{RECIPES}/{name}.yaml"))?;
             files.push((name, source));
         }
         Ok(Catalog::parse(files, variables)?)
+    }
+
+    /// Returns the names of the stacks, sorted; none where there is no folder of stacks.
+    pub fn stack_names(&self) -> Result<Vec<PartName>, ProjectError> {
+        match self.names(STACKS, "stack") {
+            Err(ProjectError::Missing { .. }) => Ok(Vec::new()),
+            names => names,
+        }
+    }
+
+    /// Reads a stack, with the file it stands in.
+    pub fn stack(
+        &self,
+        name: &PartName,
+        variables: &BTreeMap<String, String>,
+        catalog: &Catalog,
+    ) -> Result<(Stack, Source), ProjectError> {
+        let source = self.text(&format!("{STACKS}/{name}.yaml"))?;
+        Ok((Stack::parse(name, &source, variables, catalog)?, source))
     }
 
     /// Reads a file of the project, of at most `limit` bytes; nothing where it does not exist.
@@ -185,21 +210,21 @@ impl ProjectFolder {
         write().map_err(|source| failed("write", name.as_bytes(), source))
     }
 
-    /// Returns the names of the recipes, sorted.
-    fn recipe_names(&self) -> Result<Vec<ImageName>, ProjectError> {
-        let handle = self.open_beneath(RECIPES.as_bytes())?;
-        let folder = Dir::read_from(&handle).map_err(|error| failed("read", RECIPES.as_bytes(), error.into()))?;
-        let mut names: Vec<ImageName> = Vec::new();
+    /// Returns the names of the YAML files of a folder, sorted.
+    fn names<T: FromStr<Err = InvalidName> + Ord>(&self, place: &str, kind: &'static str) -> Result<Vec<T>, ProjectError> {
+        let handle = self.open_beneath(place.as_bytes())?;
+        let folder = Dir::read_from(&handle).map_err(|error| failed("read", place.as_bytes(), error.into()))?;
+        let mut names: Vec<T> = Vec::new();
         for entry in folder {
-            let entry = entry.map_err(|error| failed("read", RECIPES.as_bytes(), error.into()))?;
+            let entry = entry.map_err(|error| failed("read", place.as_bytes(), error.into()))?;
             let name = entry.file_name().to_bytes();
             // Editors leave hidden files and `name~` beside what they edit.
             if name.starts_with(b".") || name.ends_with(b"~") || name == b"README.md" {
                 continue;
             }
-            names.push(recipe_name(name)?);
+            names.push(file_name(place, kind, name)?);
             if names.len() > MOST_RECIPES {
-                return Err(ProjectError::TooMany { path: RECIPES.into(), limit: MOST_RECIPES });
+                return Err(ProjectError::TooMany { path: place.into(), limit: MOST_RECIPES });
             }
         }
         names.sort_unstable();
@@ -269,14 +294,15 @@ fn refused(path: &[u8], error: Errno) -> ProjectError {
     }
 }
 
-fn recipe_name(file: &[u8]) -> Result<ImageName, ProjectError> {
-    let refuse = |hint: String| ProjectError::RecipeName { path: name_of(&[RECIPES.as_bytes(), b"/", file].concat()), hint };
+fn file_name<T: FromStr<Err = InvalidName>>(place: &str, kind: &'static str, file: &[u8]) -> Result<T, ProjectError> {
+    let path = || name_of(&[place.as_bytes(), b"/", file].concat());
+    let refuse = |hint: String| ProjectError::FileName { path: path(), kind, hint };
     let text = std::str::from_utf8(file).unwrap_or_default();
     if let Some(stem) = text.strip_suffix(".yml") {
         return Err(refuse(format!("rename it to `{stem}.yaml`")));
     }
-    let stem = text.strip_suffix(".yaml").ok_or_else(|| refuse(format!("keep only recipes in `{RECIPES}/`")))?;
-    stem.parse().map_err(|error: crate::model::name::InvalidName| refuse(error.to_string()))
+    let stem = text.strip_suffix(".yaml").ok_or_else(|| refuse(format!("keep only {kind} files in `{place}/`")))?;
+    stem.parse().map_err(|error: InvalidName| refuse(error.to_string()))
 }
 
 fn failed(action: &'static str, path: &[u8], source: io::Error) -> ProjectError {
@@ -352,7 +378,7 @@ mod tests {
     fn what_is_no_recipe_is_not_passed_over() {
         for (name, hint) in [
             ("base.yml", "rename it to `base.yaml`"),
-            ("notes.txt", "keep only recipes in `recipes/`"),
+            ("notes.txt", "keep only recipe files in `recipes/`"),
             (
                 "Base.yaml",
                 "`Base` is not an image name: lowercase letters, digits, `-` and `_`, starting with a letter, at most 64",

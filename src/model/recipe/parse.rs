@@ -472,15 +472,7 @@ impl Reader<'_> {
     fn seconds(&self, duration: Option<&Text>, default: u64) -> Result<u64, Problem> {
         let Some(duration) = duration else { return Ok(default) };
         let text = self.text(duration)?;
-        let unit = match text.bytes().last() {
-            Some(b's') => 1,
-            Some(b'm') => 60,
-            Some(b'h') => 3600,
-            _ => 0,
-        };
-        let digits = text.get(..text.len().saturating_sub(1)).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
-        let seconds = digits.and_then(|digits| digits.parse::<u64>().ok()).and_then(|number| number.checked_mul(unit));
-        seconds.filter(|seconds| unit > 0 && *seconds <= 86_400).ok_or_else(|| {
+        self::seconds(&text).ok_or_else(|| {
             let message = format!("`{}` is not a duration of at most a day", shown(&text));
             duration.problem(self.source, message).hint("write a number with `s`, `m` or `h`, such as `90s`")
         })
@@ -539,8 +531,20 @@ impl Reader<'_> {
     }
 }
 
+/// Reads a duration of at most a day: a number with `s`, `m` or `h`.
+pub(in crate::model) fn seconds(text: &str) -> Option<u64> {
+    let unit = match text.bytes().last() {
+        Some(b's') => 1,
+        Some(b'm') => 60,
+        Some(b'h') => 3600,
+        _ => return None,
+    };
+    let digits = text.get(..text.len() - 1).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|seconds| *seconds <= 86_400)
+}
+
 /// Splits `${name}` off the start of a text, where the name has a variable's shape.
-fn variable(text: &str) -> Option<(&str, &str)> {
+pub(in crate::model) fn variable(text: &str) -> Option<(&str, &str)> {
     let (name, after) = text.strip_prefix("${")?.split_once('}')?;
     is_variable(name).then_some((name, after))
 }
