@@ -6,6 +6,7 @@ mod deb;
 mod diff;
 mod diversions;
 mod fetch;
+mod interruption;
 mod kit;
 mod lock;
 mod native;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,18 +12,18 @@ use crate::kit::killat::Line;
 use crate::kit::mkdeb::Deb;
 use crate::kit::project::{Project, Said, parvis};
 use crate::kit::user::User;
-use crate::kit::victim::{Victim, picture};
+use crate::kit::victim::picture;
 use crate::kit::world;
 
 /// Returns the digest of each image in the JSON answer of `build`.
-fn digests(answer: &str) -> BTreeMap<String, String> {
+pub fn digests(answer: &str) -> BTreeMap<String, String> {
     let answer: Value = serde_json::from_str(answer).unwrap();
     let images = answer["images"].as_array().unwrap().iter();
     images.map(|image| (image["name"].as_str().unwrap().into(), image["manifest"].as_str().unwrap().into())).collect()
 }
 
 /// Returns a locked project on an archive, and the digests of a first build.
-fn built() -> (crate::kit::fakerepo::Repo, Project, BTreeMap<String, String>) {
+pub fn built() -> (crate::kit::fakerepo::Repo, Project, BTreeMap<String, String>) {
     let repo = world::archive();
     let project = Project::sample(&repo);
     project.run(&["lock"], 0);
@@ -137,57 +136,6 @@ fn a_security_fix_moves_what_it_must_and_nothing_else() {
     assert_eq!(moved, [(&"version = \"1.0-1\"".to_owned(), &"version = \"1.0-1+deb13u1\"".to_owned())]);
     project.run(&["build"], 0);
     assert!(says_nothing_changed(&project.run(&["build", "--offline"], 0)));
-}
-
-/// Returns what processes and mounts speak of a folder: what a build left behind.
-fn left_behind(folder: &str) -> Vec<String> {
-    let mut left = Vec::new();
-    for process in fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()) {
-        // A process may end while it is looked at.
-        let read = |name: &str| String::from_utf8_lossy(&fs::read(process.join(name)).unwrap_or_default()).into_owned();
-        if read("cmdline").contains(folder) || read("mountinfo").contains(folder) {
-            left.push(format!("{}: {}", process.display(), read("cmdline").replace('\0', " ")));
-        }
-    }
-    left
-}
-
-#[test]
-fn a_killed_build_is_finished_by_the_next_one() {
-    let (repo, project, expected) = built();
-    let victim = Victim::new();
-    // Other moments at every run of the tests.
-    let mut moment = u64::from(std::process::id());
-    for round in 0..3 {
-        let other = Project::sample(&repo);
-        other.write("parvis.lock", &project.read("parvis.lock"));
-        let line = Line::of(&other.parvis(&["build", "--json"]));
-        let mut moments = Vec::new();
-        for _ in 0..3 {
-            moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            moments.push((moment >> 33) % 900);
-            line.killed_after(Duration::from_millis(*moments.last().unwrap()));
-        }
-        // Where the call is never made, the build ends well.
-        let (call, nth) = [("renameat2", 1), ("linkat", 30), ("mount", 4)][round];
-        line.with_accident(call, "signal=KILL", nth);
-        let output = line.run();
-        assert!(output.status.success(), "killed after {moments:?} ms and at {call}: {}", Said::from(&output).err);
-        assert_eq!(digests(&Said::from(&output).out), expected, "killed after {moments:?} ms and at {call}");
-        other.run(&["store", "verify"], 0);
-        // The kernel takes a moment to end the processes of a sandbox whose first one is gone.
-        let store = other.store().display().to_string();
-        let mut left = left_behind(&store);
-        for _ in 0..50 {
-            if left.is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-            left = left_behind(&store);
-        }
-        assert!(left.is_empty(), "killed after {moments:?} ms and at {call}: {left:?}");
-    }
-    victim.assert_unchanged();
 }
 
 #[test]
