@@ -7,9 +7,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::archive::{Mirrors, from_fetch};
-use super::workplace::{Workplace, open_store};
+use super::workplace::{LOCK_FILE, Workplace, open_store};
 use super::{Answer, Context};
-use crate::edge::fetch::{Download, Fetcher};
+use crate::edge::fetch::{Download, FetchError, Fetcher};
 use crate::edge::output;
 use crate::edge::store::Store;
 use crate::execute::{Built, Site};
@@ -62,6 +62,15 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
+/// An archive keeps the newest of each package; a lock is older than its archive before long.
+fn gone(error: FetchError) -> Failure {
+    let Some(name) = error.missing().map(str::to_owned) else { return from_fetch(error) };
+    let cause = from_fetch(error);
+    Failure::world(format!("`{LOCK_FILE}` names `{name}`, which the archive does not have (any more)"))
+        .because(cause.message())
+        .hint("run `parvis lock --update`, which says what moves; or name a mirror that keeps old packages with `--mirror`")
+}
+
 fn fetch(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, wanted: &[&LockedPackage]) -> Answer {
     let missing = site.missing(wanted)?;
     if missing.is_empty() {
@@ -86,7 +95,7 @@ fn fetch(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, wanted: 
         });
     }
     let fetcher = Fetcher::new(context.fetch.clone());
-    fetcher.fetch(&downloads, &site.store.downloads(), context.screen).map_err(from_fetch)?;
+    fetcher.fetch(&downloads, &site.store.downloads(), context.screen).map_err(gone)?;
     Ok(())
 }
 

@@ -391,6 +391,35 @@ fn a_package_that_the_mirror_changed_is_refused_and_named() {
 }
 
 #[test]
+fn a_lock_whose_packages_have_left_the_archive_says_which_and_what_to_do() {
+    let mut repo = world::archive();
+    let served = repo.serve();
+    let project = Project::new(&served.url());
+    project.recipe("base", "description: What all images share.\nfrom: scratch\npackages: [libfoo]\n");
+    project.run(&["lock"], 0);
+    // A newer one has come, and the old one's file is gone, as in Debian's archive a day later.
+    let old = repo.pool(Suite::Security, &world::libfoo("1.0-1+deb13u1"));
+    repo.date += 60;
+    repo.withdraw(Suite::Security, "libfoo").add(Suite::Security, &world::libfoo("1.0-1+deb13u2")).publish();
+    fs::remove_file(&old).unwrap();
+    let said = project.run(&["build"], 3);
+    let told = "error: `parvis.lock` names `libfoo 1.0-1+deb13u1`, which the archive does not have (any more)\n";
+    assert!(said.err.contains(told), "{}", said.err);
+    assert!(said.err.contains("cannot fetch `libfoo 1.0-1+deb13u1` from `http://"), "{}", said.err);
+    assert!(said.err.contains("hint: run `parvis lock --update`, which says what moves"), "{}", said.err);
+    // Nothing is made of half the packages, and the hint helps.
+    assert!(!project.path().join("out").exists());
+    project.run(&["lock", "--update"], 0);
+    project.run(&["build"], 0);
+    // The same of a mirror on disk.
+    let project = Project::sample(&repo);
+    project.run(&["lock"], 0);
+    fs::remove_file(repo.pool(Suite::Security, &world::libfoo("1.0-1+deb13u2"))).unwrap();
+    let said = project.run(&["build"], 3);
+    assert!(said.err.contains("names `libfoo 1.0-1+deb13u2`, which the archive does not have"), "{}", said.err);
+}
+
+#[test]
 fn building_changes_nothing_in_the_project_but_its_output() {
     let (_repo, project, _) = built();
     let before = picture(&project.path());

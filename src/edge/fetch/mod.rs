@@ -222,12 +222,19 @@ impl FetchError {
     /// Returns whether the server was reached and has no such file.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        let Self::Place { cause, .. } = self else { return false };
-        match &**cause {
+        self.missing().is_some()
+    }
+
+    /// Returns the name of a file that the server was asked for and does not have.
+    #[must_use]
+    pub fn missing(&self) -> Option<&str> {
+        let Self::Place { name, cause, .. } = self else { return None };
+        let missing = match &**cause {
             Cause::Status { code, .. } => matches!(code, 404 | 410),
             Cause::File(source) => source.kind() == io::ErrorKind::NotFound,
             _ => false,
-        }
+        };
+        missing.then_some(name)
     }
 
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

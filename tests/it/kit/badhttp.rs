@@ -165,9 +165,9 @@ impl Shared {
             Act::Redirect(to) => return empty(writer, 302, &format!("Location: {to}\r\n")).map(|()| true),
             _ => {}
         }
-        let path = request.path.split('?').next().unwrap_or_default().trim_start_matches('/');
+        let path = decoded(request.path.split('?').next().unwrap_or_default().trim_start_matches('/'));
         let inside = !path.split('/').any(|part| part == "..");
-        let file = if inside { std::fs::File::open(self.folder.join(path)).ok() } else { None };
+        let file = if inside { std::fs::File::open(self.folder.join(&path)).ok() } else { None };
         let Some(mut file) = file.filter(|file| file.metadata().is_ok_and(|about| about.is_file())) else {
             return empty(writer, 404, "").map(|()| true);
         };
@@ -244,6 +244,18 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
             None => return Ok(Some(Request { method, path, headers, earlier: 0 })),
         }
     }
+}
+
+/// Returns a path without its `%2B` and the like.
+fn decoded(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        text.push(code.map_or('%', char::from));
+        text.push_str(&part[if code.is_some() { 2 } else { 0 }..]);
+    }
+    text
 }
 
 fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
