@@ -7,6 +7,7 @@ mod diff;
 mod diversions;
 mod fetch;
 mod interruption;
+mod kernels;
 mod kit;
 mod lock;
 mod native;

@@ -56,10 +56,13 @@ pub struct SpawnError {
     pub cause: io::Error,
 }
 
+/// The step in which a filter is installed.
+pub const INSTALL: &str = "install the filter for";
+
 const WHATS: [&str; 7] = [
     "start a process for",
     "connect the streams of",
-    "install the filter for",
+    INSTALL,
     "set the groups for",
     "set the user for",
     "enter the folder for",

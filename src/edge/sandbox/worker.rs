@@ -226,8 +226,12 @@ impl Worker<'_> {
     }
 
     fn fail(&self, what: &str, error: &io::Error) -> io::Result<()> {
-        self.channel
-            .send(&Reply::Failed { feature: None, what: what.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[])
+        self.fail_for_want_of(None, what, error)
+    }
+
+    fn fail_for_want_of(&self, feature: Option<Feature>, what: &str, error: &io::Error) -> io::Result<()> {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        self.channel.send(&Reply::Failed { feature, what: what.to_owned(), errno }, &[])
     }
 
     /// Ends all programs, and removes what only this process may remove: files of other ids in the scratch folder.
@@ -270,7 +274,9 @@ impl Worker<'_> {
                 let name = run.argv.first().map(|name| name.0.escape_ascii().to_string()).unwrap_or_default();
                 let folder = run.cwd.0.escape_ascii();
                 let what = error.what.replace("the folder", &format!("the folder `{folder}`"));
-                self.fail(&format!("{what} `{name}`"), &error.cause)
+                // The only filter that a program gets of its own is the one whose notifications are answered.
+                let feature = (error.what == sys::INSTALL).then_some(Feature::Notification);
+                self.fail_for_want_of(feature, &format!("{what} `{name}`"), &error.cause)
             }
         }
     }
