@@ -1,5 +1,6 @@
 //! A build that is killed or interrupted at any moment: the next one finishes it, and nothing is left behind.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -99,7 +100,7 @@ fn of_two_hundred_kills_none_is_seen_in_the_result() {
         // Upon each other, until one build has ended before its time had come.
         for kill in 0..12 {
             let moment = moments.next(if kill == 0 { whole } else { whole / 2 });
-            told += &format!(" {moment:?}");
+            let _ = write!(told, " {moment:?}");
             if line.killed_after(moment).status.success() {
                 break;
             }
