@@ -1,7 +1,7 @@
 //! Kernels and machines that really refuse something: what is missing is named with what to do, and nothing is built another way.
 //!
-//! A filter of system calls, installed before parvis starts, stands for the kernel: as containers, hardened systems
-//! refuse, with the same error numbers.
+//! A filter of system calls, installed before parvis starts, stands for the kernel: it refuses what containers and hardened
+//! systems refuse, with the same error numbers.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -541,6 +541,18 @@ fn streams_input_and_folder_are_as_asked() {
     let missing = sandbox.run(&program, &mut |_, _| ()).unwrap_err();
     assert_eq!(missing.to_string(), "the sandbox could not enter the folder `/var/none` for `sh`");
     assert!(missing.hint().unwrap().contains("`directory: true`"));
+    // The head of a program for arm64 or amd64, whichever this machine is not (elf(5): e_machine).
+    let other: u16 = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
+    let head = [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0".as_slice(), &other.to_le_bytes(), &[0; 44]].concat();
+    sandbox.write(&path("var/foreign"), &head, 0o755, 0, 0).unwrap();
+    let foreign = sandbox.run(&Program::new(["/var/foreign"]), &mut |_, _| ()).unwrap_err();
+    assert_eq!(foreign.to_string(), "the sandbox could not execute `/var/foreign`");
+    assert!(
+        foreign
+            .hint()
+            .unwrap()
+            .starts_with("it is made for another architecture than this machine's: install `qemu-user-static`")
+    );
 }
 
 #[test]

@@ -157,6 +157,12 @@ impl SandboxError {
             Self::Refused { what, .. } if what.starts_with("enter the folder") => Some(
                 "a folder to start in has to stand in the image: declare it among its `files` with `directory: true`".to_owned(),
             ),
+            // ENOEXEC of execve(2).
+            Self::Refused { what, cause } if what.starts_with("execute") && cause.raw_os_error() == Some(libc::ENOEXEC) => Some(
+                "it is made for another architecture than this machine's: install `qemu-user-static`, which lets the machine run it (slowly), or \
+                 build on a machine of that architecture; or it is a script without a first line such as `#!/bin/sh`"
+                    .to_owned(),
+            ),
             Self::Refused { what, .. } if what.starts_with("execute") => {
                 Some("name a program of the image, by its path or as one that its `PATH` has".to_owned())
             }
