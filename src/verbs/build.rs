@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::archive::{Mirrors, from_fetch};
-use super::workplace::{LOCK_FILE, Workplace, open_store};
+use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
 use super::{Answer, Context};
 use crate::edge::fetch::{Download, FetchError, Fetcher};
 use crate::edge::output;
@@ -39,24 +39,20 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let start = Instant::now();
-    let workplace = Workplace::open(context)?;
-    let lock = workplace.lock()?;
-    let platform = workplace.platform(context, arguments.platform.as_deref())?;
-    let names = workplace.select(&arguments.images)?;
     let store = open_store(context)?;
-    let sources = workplace.sources(&names, &store)?;
-    let plan = workplace.plan(&names, &lock, &platform, &sources)?;
-    let site = Site { plain_scripts: arguments.plain_scripts, ..workplace.site(context, &store, &lock, &sources) };
-    let wanted = site.wanted(&plan)?;
-    fetch(context, &workplace, &site, &wanted)?;
-    if !site.is_finished(&plan)? {
-        workplace.take_sources(&names, &store)?;
+    let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
+    let Planned { workplace, plan, names, .. } = &planned;
+    let site = Site { plain_scripts: arguments.plain_scripts, ..planned.site(context) };
+    let wanted = site.wanted(plan)?;
+    fetch(context, workplace, &site, &wanted)?;
+    if !site.is_finished(plan)? {
+        workplace.take_sources(names, &store)?;
     }
-    let built = site.build(&plan)?;
+    let built = site.build(plan)?;
     let folder = arguments.output.clone().unwrap_or_else(|| workplace.folder.root().join("out"));
-    publish(&store, &folder, &built, &platform)?;
+    publish(&store, &folder, &built, &plan.platform)?;
     if arguments.twice {
-        super::twice::compare(context, &workplace, &site, &plan, &built)?;
+        super::twice::compare(context, workplace, &site, plan, &built)?;
     }
     context.answer(|| report_json(&built, &folder.display().to_string()), || report(&built, start.elapsed().as_secs_f64()));
     Ok(())

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::workplace::{Workplace, open_store};
+use super::workplace::{Planned, Workplace, open_store};
 use super::{Answer, Context};
 use crate::edge::layout::{self, Handed, LayoutError};
 use crate::execute::{self, from_store};
@@ -87,7 +87,7 @@ impl Image {
         if let Ok(name) = text.parse::<ImageName>() {
             match Workplace::open(context) {
                 Ok(workplace) if workplace.catalog.recipe(&name).is_some() => {
-                    return Self::of_project(context, &workplace, &name, platform);
+                    return Self::of_project(context, workplace, &name, platform);
                 }
                 Ok(workplace) => known.extend(workplace.catalog.iter().map(|member| member.recipe.name.to_string())),
                 Err(failure) if handed.is_none() => return Err(failure),
@@ -107,17 +107,13 @@ impl Image {
     /// Reads an image of the project, which must be built as the recipes are now.
     fn of_project(
         context: &Context<'_>,
-        workplace: &Workplace,
+        workplace: Workplace,
         name: &ImageName,
         platform: Option<&str>,
     ) -> Result<Self, Failure> {
-        let lock = workplace.lock()?;
-        let platform = workplace.platform(context, platform)?;
-        let names = workplace.select(&[name.to_string()])?;
         let store = open_store(context)?;
-        let sources = workplace.sources(&names, &store)?;
-        let plan = workplace.plan(&names, &lock, &platform, &sources)?;
-        let site = workplace.site(context, &store, &lock, &sources);
+        let planned = Planned::of(workplace, context, &store, &[name.to_string()], platform)?;
+        let (plan, site) = (&planned.plan, planned.site(context));
         let step = plan.images.iter().find(|image| image.name == *name).map(|image| image.image_step().key);
         let step = step.ok_or_else(|| Failure::bug(format!("the plan lacks `{name}`")))?;
         // Not `Failure::no`: that would say that the images differ.
@@ -126,7 +122,7 @@ impl Image {
                 .hint(format!("run `parvis build {name}`"))
         };
         let record = site.image(&step)?.ok_or_else(not_built)?;
-        let tree = execute::finished(&site, &plan, name)?.ok_or_else(not_built)?;
+        let tree = execute::finished(&site, plan, name)?.ok_or_else(not_built)?;
         let config = store.read_blob(&record.config, canonical::LIMIT as u64).map_err(from_store)?;
         let config = oci::parse_config(&config, record.layers.len()).map_err(|error| {
             Failure::world(format!("the configuration of `{name}` in the store is damaged"))

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::workplace::{Workplace, open_store};
+use super::workplace::{Planned, open_store};
 use super::{Answer, Context};
 use crate::execute::State;
 
@@ -16,14 +16,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let workplace = Workplace::open(context)?;
-    let lock = workplace.lock()?;
-    let platform = workplace.platform(context, arguments.platform.as_deref())?;
-    let names = workplace.select(&arguments.images)?;
     let store = open_store(context)?;
-    let sources = workplace.sources(&names, &store)?;
-    let plan = workplace.plan(&names, &lock, &platform, &sources)?;
-    let site = workplace.site(context, &store, &lock, &sources);
+    let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
+    let (site, plan) = (planned.site(context), &planned.plan);
     let mut lines = Vec::new();
     let mut steps = Vec::new();
     let mut to_do = 0;
@@ -54,6 +49,6 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         1 => "1 step to do".to_owned(),
         more => format!("{more} steps to do"),
     });
-    context.answer(|| json!({ "platform": platform.as_str(), "steps": steps }), || lines);
+    context.answer(|| json!({ "platform": plan.platform.as_str(), "steps": steps }), || lines);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::workplace::{Workplace, open_store};
+use super::workplace::{Planned, open_store};
 use super::{Answer, Context};
 use crate::edge::sandbox::Stream;
 use crate::execute::{Room, RoomRequest, how_it_ended};
@@ -30,19 +30,15 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let workplace = Workplace::open(context)?;
-    let lock = workplace.lock()?;
-    let platform = workplace.platform(context, arguments.platform.as_deref())?;
-    let names = workplace.select(std::slice::from_ref(&arguments.image))?;
-    let image = names
+    let store = open_store(context)?;
+    let planned = Planned::make(context, &store, std::slice::from_ref(&arguments.image), arguments.platform.as_deref())?;
+    let image = planned
+        .names
         .iter()
         .find(|name| name.as_str() == arguments.image)
         .cloned()
         .ok_or_else(|| Failure::bug("the image asked for is not among those selected"))?;
-    let store = open_store(context)?;
-    let sources = workplace.sources(&names, &store)?;
-    let plan = workplace.plan(&names, &lock, &platform, &sources)?;
-    let site = workplace.site(context, &store, &lock, &sources);
+    let site = planned.site(context);
     let mut env = BTreeMap::new();
     for pair in &arguments.env {
         let (name, value) = pair.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
@@ -50,7 +46,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         })?;
         env.insert(name.to_owned(), value.to_owned());
     }
-    let mut room = Room::enter(&site, &plan, &image)?;
+    let mut room = Room::enter(&site, &planned.plan, &image)?;
     let command = if arguments.command.is_empty() { room.own_command() } else { arguments.command.clone() };
     if command.is_empty() {
         return Err(Failure::project(format!("the image `{image}` has no command of its own"))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::workplace::{Workplace, open_store};
+use super::workplace::{Planned, open_store};
 use super::{Answer, Context};
 use crate::edge::output;
 use crate::edge::store::Store;
@@ -90,13 +90,8 @@ impl Built {
             return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug()))
                 .hint("letters, digits, `.`, `_` and `-`, at most 128, not starting with `.` or `-`"));
         }
-        let workplace = Workplace::open(context)?;
-        let lock = workplace.lock()?;
-        let platform = workplace.platform(context, which.platform.as_deref())?;
-        let selected = workplace.select(images)?;
-        let sources = workplace.sources(&selected, store)?;
-        let plan = workplace.plan(&selected, &lock, &platform, &sources)?;
-        let site = workplace.site(context, store, &lock, &sources);
+        let planned = Planned::make(context, store, images, which.platform.as_deref())?;
+        let (workplace, plan, site) = (&planned.workplace, &planned.plan, planned.site(context));
         let prefix = workplace.project.registry.clone().unwrap_or_else(|| workplace.project.name.to_string());
         let mut found = Vec::new();
         for image in plan.images.iter().filter(|image| images.iter().any(|asked| asked == image.name.as_str())) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::workplace::{Workplace, open_store};
+use super::workplace::{Planned, open_store};
 use super::{Answer, Context};
 use crate::edge::sandbox::{End, Stream};
 use crate::execute::{Room, RoomRequest, how_it_ended};
@@ -22,22 +22,17 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let workplace = Workplace::open(context)?;
-    let lock = workplace.lock()?;
-    let platform = workplace.platform(context, arguments.platform.as_deref())?;
-    let names = workplace.select(&arguments.images)?;
     let store = open_store(context)?;
-    let sources = workplace.sources(&names, &store)?;
-    let plan = workplace.plan(&names, &lock, &platform, &sources)?;
-    let site = workplace.site(context, &store, &lock, &sources);
+    let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
+    let site = planned.site(context);
     let asked = |name: &str| arguments.images.is_empty() || arguments.images.iter().any(|image| image == name);
     let mut results = Vec::new();
-    for recipe in names.iter().filter_map(|name| workplace.catalog.recipe(name)) {
+    for recipe in planned.names.iter().filter_map(|name| planned.workplace.catalog.recipe(name)) {
         if recipe.tests.is_empty() || !asked(recipe.name.as_str()) {
             continue;
         }
         let task = context.screen.work(&format!("{}: tests", recipe.name), Some(recipe.tests.len() as u64), Unit::Items);
-        let mut room = Room::enter(&site, &plan, &recipe.name)?;
+        let mut room = Room::enter(&site, &planned.plan, &recipe.name)?;
         for test in &recipe.tests {
             let name = describe(test);
             task.detail(&name);

@@ -175,6 +175,46 @@ impl Workplace {
     }
 }
 
+/// What verbs begin with that look at images: what is to be done for them, and all it was decided from.
+pub struct Planned<'a> {
+    pub workplace: Workplace,
+    pub lock: Lock,
+    pub store: &'a Store,
+    /// The images asked for with all they need, in build order.
+    pub names: Vec<ImageName>,
+    sources: Sources,
+    pub plan: Plan,
+}
+
+impl<'a> Planned<'a> {
+    /// Makes the plan for images, all where none is named.
+    pub fn make(context: &Context<'_>, store: &'a Store, images: &[String], platform: Option<&str>) -> Result<Self, Failure> {
+        Self::of(Workplace::open(context)?, context, store, images, platform)
+    }
+
+    /// Makes the plan for images of a project that was read.
+    pub fn of(
+        workplace: Workplace,
+        context: &Context<'_>,
+        store: &'a Store,
+        images: &[String],
+        platform: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let lock = workplace.lock()?;
+        let platform = workplace.platform(context, platform)?;
+        let names = workplace.select(images)?;
+        let sources = workplace.sources(&names, store)?;
+        let plan = workplace.plan(&names, &lock, &platform, &sources)?;
+        Ok(Self { workplace, lock, store, names, sources, plan })
+    }
+
+    /// Returns the place of work of a build.
+    #[must_use]
+    pub fn site<'b>(&'b self, context: &Context<'b>) -> Site<'b> {
+        self.workplace.site(context, self.store, &self.lock, &self.sources)
+    }
+}
+
 fn project_sources(recipe: &Recipe) -> impl Iterator<Item = &crate::model::tree::TreePath> {
     recipe.files.iter().filter_map(|rule| match &rule.what {
         FileSource::Project(path) => Some(path),
