@@ -61,11 +61,11 @@ fn sweep(temporary: &Path) {
 impl Elsewhere {
     /// Copies what a build reads of a project, and links the downloads it needs.
     pub fn prepare(project: &Path, downloads: &[PathBuf]) -> Result<Self, AgainError> {
-        sweep(&std::env::temp_dir());
         let folder =
             tempfile::Builder::new().prefix(PREFIX).tempdir().map_err(failed("make", Path::new("a temporary folder")))?;
         let alive = fs::File::open(folder.path()).map_err(failed("open", folder.path()))?;
         alive.lock().map_err(failed("lock", folder.path()))?;
+        folder.path().parent().into_iter().for_each(sweep);
         let user = rustix::process::geteuid().is_root().then_some(ANYBODY);
         let place = Self { folder, user, _alive: alive };
         let copy = place.project();
