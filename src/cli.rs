@@ -66,6 +66,8 @@ enum Verb {
     Save(verbs::save::Arguments),
     /// Hand images to docker or podman
     Load(verbs::load::Arguments),
+    /// Write what people need to run a stack into a folder
+    Bundle(verbs::bundle::Arguments),
     /// Say which recipe a package is there for
     Why(verbs::why::Arguments),
     /// List packages for which the archive has something newer
@@ -127,6 +129,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Run(arguments) => verbs::run::run(&arguments, &context),
         Verb::Save(arguments) => verbs::save::run(&arguments, &context),
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
+        Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),
         Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
         Verb::Diff(arguments) => verbs::diff::run(&arguments, &context),

@@ -86,9 +86,124 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result
     Ok(())
 }
 
+/// A folder that is filled out of sight and appears whole.
+#[derive(Debug)]
+pub struct NewFolder {
+    draft: tempfile::TempDir,
+    target: PathBuf,
+}
+
+impl NewFolder {
+    /// Begins a folder that will be called `target`, beside which it is filled.
+    pub fn begin(target: &Path) -> Result<Self, OutputError> {
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(failed("make", parent))?;
+        let draft = tempfile::Builder::new().prefix(".parvis-").tempdir_in(parent).map_err(failed("make a folder in", parent))?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(draft.path(), mode).map_err(failed("write", draft.path()))?;
+        Ok(Self { draft, target: target.to_owned() })
+    }
+
+    /// Writes a file of the folder; its mode is the same under every umask.
+    pub fn file(
+        &self,
+        name: &str,
+        program: bool,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), OutputError> {
+        let path = self.draft.path().join(name);
+        // What went wrong is said of the place that people know.
+        let shown = self.target.join(name);
+        let fill = || -> io::Result<()> {
+            let file = File::options().write(true).create_new(true).open(&path)?;
+            let mut out = BufWriter::with_capacity(1 << 20, &file);
+            write(&mut out)?;
+            out.flush()?;
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(if program { 0o755 } else { 0o644 }))
+        };
+        fill().map_err(failed("write", &shown))
+    }
+
+    /// Shows the folder under its name, in one step. Of what stood there, everything but the files that `own` names is kept.
+    pub fn appear(self, own: impl Fn(&str) -> bool) -> Result<(), OutputError> {
+        let Self { draft, target } = self;
+        let rename = |flags| {
+            rustix::fs::renameat_with(rustix::fs::CWD, draft.path(), rustix::fs::CWD, &target, flags).map_err(io::Error::from)
+        };
+        match rename(rustix::fs::RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                // Nothing stands under the draft's name any more.
+                let _ = draft.keep();
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed("write", &target)(error)),
+        }
+        rename(rustix::fs::RenameFlags::EXCHANGE).map_err(failed("replace", &target))?;
+        // From here on the draft's name is that of the old folder, which goes when nothing of others is in it any more.
+        let old = draft.keep();
+        for entry in fs::read_dir(&old).map_err(failed("read", &old))? {
+            let name = entry.map_err(failed("read", &old))?.file_name();
+            let is_own = name.to_str().is_some_and(&own);
+            if !is_own && !target.join(&name).exists() {
+                fs::rename(old.join(&name), target.join(&name)).map_err(failed("keep", &target.join(&name)))?;
+            }
+        }
+        fs::remove_dir_all(&old).map_err(failed("remove", &old))
+    }
+}
+
+/// Reads a file of at most `limit` bytes; nothing where there is none, or where it is no file.
+pub fn read_small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, OutputError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path)(error)),
+        Ok(found) if !found.is_file() || found.len() > limit => return Ok(None),
+        Ok(_) => {}
+    }
+    fs::read(path).map(Some).map_err(failed("read", path))
+}
+
+/// Whether a name is free for a folder: nothing stands there, or an empty folder.
+pub fn is_free(folder: &Path) -> Result<bool, OutputError> {
+    match fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(failed("look at", folder)(error)),
+        Ok(found) if !found.is_dir() => return Ok(false),
+        Ok(_) => {}
+    }
+    Ok(fs::read_dir(folder).map_err(failed("read", folder))?.next().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_appears_whole_and_keeps_what_is_not_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("bundle");
+        let make = |content: &[u8]| {
+            let folder = NewFolder::begin(&target).unwrap();
+            folder.file("a", false, |out| out.write_all(content)).unwrap();
+            assert!(content != b"one" || !target.exists(), "nothing is seen before it is whole");
+            folder.file("b", true, |out| out.write_all(b"b")).unwrap();
+            folder.appear(|name| ["a", "b", "old"].contains(&name)).unwrap();
+        };
+        assert!(is_free(&target).unwrap());
+        make(b"one");
+        assert!(!is_free(&target).unwrap());
+        fs::write(target.join("old"), "").unwrap();
+        fs::write(target.join("backup.sql"), "rows").unwrap();
+        make(b"two");
+        let mut names: Vec<_> = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b", "backup.sql"]);
+        assert_eq!(fs::read(target.join("a")).unwrap(), b"two");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no draft is left");
+        drop(NewFolder::begin(&target).unwrap());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nor one that was given up");
+    }
 
     #[test]
     fn a_layout_is_written_once_and_loses_what_it_does_not_need() {

@@ -316,8 +316,11 @@ impl ParameterKind {
         let all = |allowed: fn(u8) -> bool| value.bytes().all(allowed);
         let number = value.parse::<u32>().ok().filter(|number| number.to_string() == value);
         let (right, rule) = match self {
-            // Compose 1.29 reads single quotes and backslashes in `.env` in another way than its successors.
-            Self::Text => (value.trim() == value, "a line of text without blanks at its ends"),
+            // There is no way to write these in `.env` that Compose 1.29 and its successors read alike.
+            Self::Text => (
+                value.trim() == value && !value.contains('\\') && !value.contains("${"),
+                "a line of text without blanks at its ends, and without `\\` and `${`",
+            ),
             Self::Host => (is_host(value), "a host name such as `www.example.org`, or an IPv4 address"),
             Self::Port => (number.is_some_and(|port| (1..=65535).contains(&port)), "a number from 1 to 65535"),
             Self::Address => (is_ipv4(value), "an IPv4 address such as `127.0.0.1`"),
@@ -347,7 +350,7 @@ fn is_host(text: &str) -> bool {
 }
 
 fn is_mail(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".!#%&*+/=?^_{|}~-".contains(&byte);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".!%&*+/=?^_|~-".contains(&byte);
     text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && name.bytes().all(allowed) && is_host(host))
 }
 

@@ -2,36 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::identity::DEBIAN_ACCOUNTS;
 use crate::model::catalog::{Catalog, Member};
 use crate::model::name::{AccountName, ImageName};
 use crate::model::problem::shown;
 use crate::model::project::Project;
 use crate::model::recipe::{FileRule, FileSource, Health, Owner, Parent, Recipe};
 use crate::model::tree::TreePath;
-
-/// The accounts that every Debian has with fixed ids (base-passwd's master files), as far as images use them.
-const DEBIAN_ACCOUNTS: [(&str, u32); 20] = [
-    ("root", 0),
-    ("daemon", 1),
-    ("bin", 2),
-    ("sys", 3),
-    ("adm", 4),
-    ("tty", 5),
-    ("disk", 6),
-    ("lp", 7),
-    ("mail", 8),
-    ("news", 9),
-    ("uucp", 10),
-    ("proxy", 13),
-    ("www-data", 33),
-    ("backup", 34),
-    ("list", 38),
-    ("irc", 39),
-    ("shadow", 42),
-    ("staff", 50),
-    ("users", 100),
-    ("nogroup", 65534),
-];
 
 /// Parts of a variable's name that say it holds a secret.
 const SECRET_NAMES: [&str; 8] = ["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "API_KEY", "PRIVATE_KEY"];

@@ -2,6 +2,7 @@
 
 pub mod edits;
 pub mod grouping;
+pub mod identity;
 pub mod lint;
 pub mod locking;
 pub mod steps;

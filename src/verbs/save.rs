@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::workplace::{Planned, open_store};
 use super::{Answer, Context};
-use crate::edge::output;
+use crate::bundle::manifest::BundledImage;
+use crate::bundle::write::image_variable;
+use crate::edge::output::{self, OutputError};
 use crate::edge::store::Store;
 use crate::execute::{ImageRecord, from_store};
 use crate::failure::Failure;
@@ -15,6 +17,7 @@ use crate::image::archive::{self, ArchivedImage, Blobs};
 use crate::image::canonical;
 use crate::image::oci::{self, Configuration, Manifest};
 use crate::model::digest::BlobDigest;
+use crate::model::name::{ImageName, InvalidName};
 use crate::screen::size;
 
 #[derive(Debug, clap::Args)]
@@ -34,10 +37,10 @@ pub struct Arguments {
 pub struct Which {
     /// Tag that the images get
     #[arg(long, value_name = "TAG", default_value = "dev")]
-    tag: String,
+    pub tag: String,
     /// Architecture of the images (default: this machine's, where the project has it)
     #[arg(long, value_name = "NAME")]
-    platform: Option<String>,
+    pub platform: Option<String>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
@@ -47,12 +50,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         let mut out = Raw(context);
         return images.write(&store, &mut out).map_err(|error| Failure::world("cannot write the archive").because(error));
     }
-    output::write_whole(&arguments.output, |out| images.write(&store, out)).map_err(|error| {
-        let hint = error.hint();
-        Failure::world(error.to_string())
-            .maybe_hint(hint)
-            .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
-    })?;
+    output::write_whole(&arguments.output, |out| images.write(&store, out)).map_err(from_output)?;
     let names: Vec<&str> = images.0.iter().map(|image| image.name.as_str()).collect();
     let bytes: u64 = images.0.iter().map(|image| image.record.size()).sum();
     context.answer(
@@ -71,10 +69,18 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
+/// Says what could not be written.
+pub fn from_output(error: OutputError) -> Failure {
+    let hint = error.hint();
+    let because = std::error::Error::source(&error).map(ToString::to_string);
+    Failure::world(error.to_string()).maybe_hint(hint).maybe_because(because)
+}
+
 /// Images of the project as they stand in the store.
 pub struct Built(Vec<BuiltImage>);
 
 struct BuiltImage {
+    recipe: ImageName,
     /// The full name with its tag.
     name: String,
     record: ImageRecord,
@@ -108,9 +114,30 @@ impl Built {
             let read = |digest: &BlobDigest| store.read_blob(digest, canonical::LIMIT as u64).map_err(from_store);
             let manifest = oci::parse_manifest(&read(&record.manifest)?).map_err(damaged)?;
             let config = oci::parse_config(&read(&record.config)?, manifest.layers.len()).map_err(damaged)?;
-            found.push(BuiltImage { name: format!("{prefix}/{name}:{}", which.tag), record, manifest, config });
+            found.push(BuiltImage {
+                recipe: name.clone(),
+                name: format!("{prefix}/{name}:{}", which.tag),
+                record,
+                manifest,
+                config,
+            });
         }
         Ok(Self(found))
+    }
+
+    /// Returns each image as a bundle lists it.
+    pub fn bundled(&self) -> Result<Vec<BundledImage>, InvalidName> {
+        let bundled = |image: &BuiltImage| {
+            Ok(BundledImage {
+                name: image.recipe.clone(),
+                variable: image_variable(&image.recipe)?,
+                reference: image.name.clone(),
+                manifest: image.record.manifest,
+                config: image.record.config,
+                size: image.record.size() + image.record.manifest_size + image.config.raw.len() as u64,
+            })
+        };
+        self.0.iter().map(bundled).collect()
     }
 
     /// Returns the full names.

@@ -10,9 +10,11 @@ use crate::failure::Failure;
 use crate::image::member::Compressor;
 use crate::model::catalog::{Catalog, UnknownImage};
 use crate::model::lock::Lock;
-use crate::model::name::{Architecture, ImageName};
+use crate::model::name::{Architecture, ImageName, PartName};
+use crate::model::problem::Source;
 use crate::model::project::{Compression, Project};
 use crate::model::recipe::{FileSource, Recipe};
+use crate::model::stack::Stack;
 use crate::plan::locking;
 use crate::plan::steps::{self, Basis, Plan, SourceFile, Sources};
 
@@ -27,6 +29,8 @@ pub struct Workplace {
     pub folder: ProjectFolder,
     pub project: Project,
     pub catalog: Catalog,
+    /// The variables of the profile.
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Workplace {
@@ -39,7 +43,7 @@ impl Workplace {
             Failure::project(error.to_string()).hint(hint)
         })?;
         let catalog = folder.catalog(&variables).map_err(Failure::from)?;
-        Ok(Self { folder, project, catalog })
+        Ok(Self { folder, project, catalog, variables })
     }
 
     /// Reads the lock as it stands; `None` where there is none.
@@ -129,6 +133,11 @@ impl Workplace {
             }
         }
         Ok(())
+    }
+
+    /// Reads a stack, with the file it stands in.
+    pub fn stack(&self, name: &PartName) -> Result<(Stack, Source), Failure> {
+        self.folder.stack(name, &self.variables, &self.catalog).map_err(Failure::from)
     }
 
     /// Returns what tells this project from others in the store: its name and place.

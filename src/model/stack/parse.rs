@@ -621,11 +621,21 @@ impl Reader<'_> {
         }
         Ok(LoginRule {
             line: login.line,
-            user: self.template(raw.user.line, raw.user.column, &raw.user.value)?,
+            user: self.shown_template(&raw.user)?,
             secret,
             service,
-            url: self.template(raw.url.line, raw.url.column, &raw.url.value)?,
+            url: self.shown_template(&raw.url)?,
         })
+    }
+
+    /// Reads a text with parameters that is filled in by whoever shows it.
+    fn shown_template(&self, text: &Text) -> Result<Template, Problem> {
+        let template = self.template(text.line, text.column, &text.value)?;
+        if template.pieces.iter().any(|piece| matches!(piece, Piece::Text(words) if words.contains('$'))) {
+            let problem = text.problem(self.source, format!("`{}` has a `$` that stands for no parameter", shown(&text.value)));
+            return Err(problem.hint("remove it"));
+        }
+        Ok(template)
     }
 
     fn backups(&self, raw: &[Placed<raw::Backup>], known: &Known, services: &[Service]) -> Result<Vec<BackupRule>, Problem> {

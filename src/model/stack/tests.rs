@@ -65,7 +65,7 @@ fn a_whole_stack_is_read_in_start_order() {
     assert_eq!(names, ["proxy", "<server-name>", "127.0.0.1"]);
     assert_eq!(proxy.certificates[1].common_name.fill(str::to_owned, |_| String::new()), "proxy");
     let url = &stack.login.as_ref().unwrap().url;
-    assert_eq!(url.fill(str::to_owned, |name| format!("<{name}>")), "https://<server-name>:<port>/$a");
+    assert_eq!(url.fill(str::to_owned, |name| format!("<{name}>")), "https://<server-name>:<port>/");
     let env = &stack.service("web").unwrap().env;
     assert_eq!(env["ROOT"].fill(str::to_owned, |_| String::new()), "/app/web");
     assert_eq!(env["DB_PORT"].fill(str::to_owned, |_| String::new()), "3306");
@@ -138,7 +138,7 @@ fn parameters_have_values_of_their_kind_and_names_of_their_own() {
         (ParameterKind::Login, &["admin", "a.b@c"], &["", "-a", "a b", "a$b", "a:b"]),
         (ParameterKind::Zone, &["Europe/Paris", "Etc/GMT+1"], &["", "/etc/passwd", "a b"]),
         (ParameterKind::Number, &["0", "15"], &["", "1.5", "-1"]),
-        (ParameterKind::Text, &["", "L'Étoile", "a $b \"c\""], &[" a", "a\nb", "a\u{202e}"]),
+        (ParameterKind::Text, &["", "L'Étoile", "a $b \"c\""], &[" a", "a\nb", "a\u{202e}", "a\\b", "${A}"]),
     ] {
         for value in good {
             assert!(kind.check(value).is_ok(), "{kind:?} {value:?}");
@@ -312,6 +312,10 @@ fn the_login_and_the_backup_can_work() {
     refused(
         &stack("login: {user: a, secret: admin, service: web, url: 'javascript:x'}"),
         "11:52: `javascript:x` is not the address of a page | -",
+    );
+    refused(
+        &stack("login: {user: a$, secret: admin, service: web, url: 'https://x/'}"),
+        "11:15: `a$` has a `$` that stands for no parameter | remove it",
     );
     refused(
         &stack("backup: [{file: ../x, volume: files}]"),
