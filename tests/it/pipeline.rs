@@ -347,6 +347,26 @@ with tarfile.open(sys.argv[1], "r:") as archive:
 }
 
 #[test]
+fn layers_are_compressed_with_zstd_by_choice() {
+    let (_repo, project, gzip) = built();
+    project.write("parvis.yaml", &(project.read("parvis.yaml") + "layers: {compression: zstd}\n"));
+    let plan = project.run(&["plan"], 0).out;
+    assert!(plan.contains("because compression changed\n"), "{plan}");
+    assert!(plan.lines().all(|line| !line.contains(" packages ") || line.ends_with("recalled")), "no script runs again: {plan}");
+    let zstd = digests(&project.run(&["build", "--json"], 0).out);
+    assert!(zstd.iter().all(|(name, digest)| gzip[name] != *digest));
+    let blob = |digest: &str| project.path().join("out/blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    let manifest: Value = serde_json::from_slice(&fs::read(blob(&zstd["app"])).unwrap()).unwrap();
+    for layer in manifest["layers"].as_array().unwrap() {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+        let tested = Command::new("zstd").arg("--test").arg(blob(layer["digest"].as_str().unwrap())).output().unwrap();
+        assert!(tested.status.success(), "{}", Said::from(&tested).err);
+    }
+    assert_eq!(project.run(&["run", "app"], 0).out, "app hello\n");
+    project.run(&["build", "--twice"], 0);
+}
+
+#[test]
 fn recipes_that_go_in_circles_or_have_no_parent_are_the_projects_fault() {
     let repo = world::archive();
     let project = Project::sample(&repo);
