@@ -6,6 +6,7 @@
 //! failure    what went wrong, for whom, with which exit code       imports nothing
 //! screen     how a person is spoken to, whoever prints             imports nothing
 //! model      WHAT THINGS ARE      digest name tree recipe project lock   pure
+//! composer   WHAT COMPOSER SAYS   composer.json, composer.lock, what an installation takes   pure
 //! debian     WHAT DEBIAN SAYS     control version index package resolve  pure
 //! plan       WHAT WILL BE DONE    the steps and their keys, advice       pure
 //! image      WHAT THE BYTES ARE   tar, layers, OCI documents, archives   pure
@@ -22,6 +23,7 @@ pub mod screen;
 pub mod model;
 
 pub mod bundle;
+pub mod composer;
 pub mod debian;
 pub mod edge;
 pub mod image;

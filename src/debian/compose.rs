@@ -227,7 +227,7 @@ impl Unpacking<'_> {
                     return Ok(());
                 }
                 first @ (Origin::Package(_) | Origin::Recipe { .. }) => return Err(taken(first)),
-                Origin::Script(_) | Origin::Run { .. } | Origin::Parvis => {}
+                Origin::Script(_) | Origin::Run { .. } | Origin::Composer(_) | Origin::Parvis => {}
             },
         }
         self.tree.put(real, entry.clone());

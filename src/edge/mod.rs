@@ -4,6 +4,7 @@ pub mod again;
 pub mod engine;
 pub mod fetch;
 pub mod layout;
+pub mod offer;
 pub mod openpgp;
 pub mod output;
 pub mod project;

@@ -1,5 +1,6 @@
 //! A plan meets the doors: carries out what is not recalled, and remembers it.
 
+pub mod composer;
 mod images;
 mod room;
 mod trees;
@@ -186,6 +187,20 @@ impl Site<'_> {
         Ok(wanted.into_values().collect())
     }
 
+    /// Returns the images whose own tree has to be made.
+    pub fn to_do(&self, plan: &Plan) -> Result<Vec<ImageName>, Failure> {
+        let mut to_do = Vec::new();
+        for image in &plan.images {
+            let there = self.image(&image.image_step().key)?.is_some();
+            let tree =
+                image.tree_step().map_or(Ok(true), |step| self.store.has_record(TREE, &step.key.hex())).map_err(from_store)?;
+            if !there && !tree {
+                to_do.push(image.name.clone());
+            }
+        }
+        Ok(to_do)
+    }
+
     /// Returns those of the wanted packages that have to be downloaded first.
     pub fn missing<'b>(&self, wanted: &[&'b LockedPackage]) -> Result<Vec<&'b LockedPackage>, Failure> {
         let mut missing = Vec::new();
@@ -207,6 +222,20 @@ impl Site<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Makes the trees of a plan's images, and neither layers nor images. All their packages must be at hand.
+    pub fn make_trees(&self, plan: &Plan) -> Result<(), Failure> {
+        let mut wanted = Vec::new();
+        for image in &plan.images {
+            let key = image.tree_step().map(|step| step.key.hex());
+            if key.is_none_or(|key| self.store.has_record(TREE, &key).is_ok_and(|there| !there)) {
+                wanted.extend(self.packages(plan, &image.name));
+            }
+        }
+        let packages = unpack::all(self, &wanted)?;
+        let mut trees = trees::Trees::new(self, plan, &packages);
+        plan.images.iter().try_for_each(|image| trees.make(image))
     }
 
     /// Carries out a plan. All packages that are wanted must be at hand.

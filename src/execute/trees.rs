@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::unpack::Unpacked;
-use super::{Site, TREE, from_store};
+use super::{Site, TREE, composer, from_store};
 use crate::debian::accounts::{AccountFiles, Accounts};
 use crate::debian::compose::{self, Takeover};
 use crate::debian::configure::{Configuration, ConfigureError, NewPackage, ScriptRun, Staged};
@@ -70,6 +70,7 @@ impl<'a> Trees<'a> {
             let recipe = self.recipe(&image.name)?;
             let tree = match &step.work {
                 Work::Packages { .. } => self.install(recipe, &before)?,
+                Work::Composer => self.compose(recipe, &before)?,
                 Work::Files => self.put_files(recipe, &before)?,
                 Work::Run { index } => self.run(recipe, &recipe.runs[*index], &before)?,
                 Work::Remove => remove(recipe, &before)?,
@@ -202,6 +203,18 @@ impl<'a> Trees<'a> {
         }
         sandbox.finish().map_err(from_sandbox)?;
         Ok(configuration.into_database())
+    }
+
+    /// Lets Composer install a project in the sandbox of another image, and takes what it made.
+    fn compose(&mut self, recipe: &Recipe, before: &Tree) -> Result<Tree, Failure> {
+        let rule = recipe.composer.as_ref().ok_or_else(|| Failure::bug("the plan names a step that the recipe has not"))?;
+        let (with, platform) = (self.finished(&rule.with)?, self.finished(&rule.platform)?);
+        let site = self.site;
+        let places = composer::Places {
+            with: composer::Place { image: &rule.with, folders: self.lower(&rule.with, &with)?, tree: &with },
+            platform: composer::Place { image: &rule.platform, folders: self.lower(&rule.platform, &platform)?, tree: &platform },
+        };
+        composer::install(site, recipe, rule, &places, before)
     }
 
     fn put_files(&mut self, recipe: &Recipe, before: &Tree) -> Result<Tree, Failure> {
@@ -616,7 +629,7 @@ pub fn read_path(site: &Site<'_>, tree: &Tree, at: &[u8]) -> Result<Option<Vec<u
     Ok(Some(content))
 }
 
-fn path(text: &[u8]) -> Result<TreePath, Failure> {
+pub(super) fn path(text: &[u8]) -> Result<TreePath, Failure> {
     TreePath::parse(text).map_err(|error| Failure::bug(error.to_string()))
 }
 

@@ -210,6 +210,7 @@ fn owner(path: &TreePath, entry: &Entry, owners: &BTreeMap<&[u8], &[u8]>) -> Str
         Origin::Package(name) => format!("package {name}"),
         Origin::Script(name) => format!("script of {name}"),
         Origin::Recipe { image, line } => format!("recipe {image}, line {line}"),
+        Origin::Composer(name) => format!("composer package {name}"),
         Origin::Run { image, line } => format!("run of {image}, line {line}"),
         // Nothing more is known of what was read from layers.
         Origin::Parvis => match owners.get(path.as_bytes()) {

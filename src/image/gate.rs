@@ -64,7 +64,7 @@ fn size(entry: &Entry) -> u64 {
 
 /// Returns whether nobody asked for the entry: no package brings it and no recipe declares it.
 fn left_behind(entry: &Entry) -> bool {
-    !matches!(entry.origin, Origin::Package(_) | Origin::Recipe { .. })
+    !matches!(entry.origin, Origin::Package(_) | Origin::Recipe { .. } | Origin::Composer(_))
 }
 
 /// Folders whose files are only logs, caches and state of a running system.

@@ -1,8 +1,8 @@
 //! Layers: which entries stand in which layer, and the bytes of a layer.
 //!
 //! Packages come first, as whole segments that every image with the same package shares. What the finished tree has
-//! otherwise is stated by up to three layers on top, from what moves least to what moves most often by hand: what the
-//! scripts made, the package database, the recipe's own files. The union of all layers is the finished tree, but for the
+//! otherwise is stated by up to four layers on top, from what moves least to what moves most often by hand: what the
+//! scripts made, the package database, what Composer installed, the recipe's own files. The union of all layers is the finished tree, but for the
 //! links between several names of one file, which only hold within a segment or within such a layer.
 
 use std::borrow::Cow;
@@ -202,6 +202,7 @@ fn ancestors(path: &TreePath) -> impl Iterator<Item = TreePath> + use<> {
 enum Top {
     Scripts,
     Database,
+    Composer,
     Recipe,
 }
 
@@ -211,6 +212,7 @@ impl Top {
         let path = path.as_bytes();
         match entry.origin {
             Origin::Recipe { .. } => Self::Recipe,
+            Origin::Composer(_) => Self::Composer,
             Origin::Parvis => Self::Database,
             // What changes with every package that is installed, although a script writes it.
             _ if !entry.is_directory() && (path.starts_with(b"var/lib/dpkg/") || path == b"etc/ld.so.cache") => Self::Database,
@@ -222,6 +224,7 @@ impl Top {
         match self {
             Self::Scripts => ("what the packages' scripts made", "parvis: dpkg --configure, run"),
             Self::Database => ("package database and accounts", "parvis: dpkg database"),
+            Self::Composer => ("packages of Composer", "parvis: composer install"),
             Self::Recipe => ("files of the recipe", "parvis: files, copy"),
         }
     }

@@ -145,7 +145,8 @@ impl Catalog {
 /// Returns what a recipe needs built before it, each with the line that says so.
 fn needs(recipe: &Recipe) -> impl Iterator<Item = (&ImageName, u32)> {
     let parent = recipe.parent().map(|parent| (parent, recipe.from_line));
-    parent.into_iter().chain(recipe.copies.iter().map(|copy| (&copy.from, copy.line)))
+    let composer = recipe.composer.iter().flat_map(|rule| [(&rule.with, rule.with_line), (&rule.platform, rule.platform_line)]);
+    parent.into_iter().chain(recipe.copies.iter().map(|copy| (&copy.from, copy.line))).chain(composer)
 }
 
 /// Orders the images so that each comes after those it needs.

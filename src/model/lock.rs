@@ -11,9 +11,13 @@ use serde::Deserialize;
 use super::digest::DownloadDigest;
 use super::name::{Architecture, ImageName, PackageName, Suite};
 
+pub mod composer;
+
+use composer::LockedComposer;
+
 /// The number of the format that this parvis reads and writes.
 ///
-/// 1: archives, images with their layers, packages.
+/// 1: archives, images with their layers, packages; Composer projects, where there are any.
 pub const FORMAT: u32 = 1;
 
 /// The number of the writers of tar, gzip and JSON. A lock is built with the writers it names.
@@ -108,6 +112,8 @@ pub struct Lock {
     pub images: Vec<LockedImage>,
     /// Sorted by name, then by architecture.
     pub packages: Vec<LockedPackage>,
+    /// Sorted by image, then by project.
+    pub composer: Vec<LockedComposer>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +128,8 @@ struct RawLock {
     image: Vec<LockedImage>,
     #[serde(default)]
     package: Vec<LockedPackage>,
+    #[serde(default)]
+    composer: Vec<LockedComposer>,
 }
 
 /// A lock file that cannot be used.
@@ -139,6 +147,8 @@ pub enum LockError {
     MissingPackage { image: ImageName, package: PackageName, architecture: Architecture },
     #[error("{what} `{name}` stands in it twice")]
     Twice { what: &'static str, name: String },
+    #[error("`{of}` cannot be fetched: {source}")]
+    Address { of: String, source: super::address::InvalidAddress },
     #[error("the package `{package}` has the path `{file}`, which is not a plain path below an archive")]
     Path { package: PackageName, file: String },
 }
@@ -162,7 +172,14 @@ impl Lock {
         if !(1..=WRITER).contains(&raw.writer) {
             return Err(LockError::Writer { found: raw.writer });
         }
-        let lock = Self { writer: raw.writer, epoch: raw.epoch, archives: raw.archive, images: raw.image, packages: raw.package };
+        let lock = Self {
+            writer: raw.writer,
+            epoch: raw.epoch,
+            archives: raw.archive,
+            images: raw.image,
+            packages: raw.package,
+            composer: raw.composer,
+        };
         lock.check()?;
         let rendered = lock.render();
         if rendered != text {
@@ -208,7 +225,19 @@ impl Lock {
                 }
             }
         }
-        Ok(())
+        composer::check(&self.composer)
+    }
+
+    /// Returns the lock in which nothing is decided yet.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { writer: WRITER, epoch: 0, archives: Vec::new(), images: Vec::new(), packages: Vec::new(), composer: Vec::new() }
+    }
+
+    /// Returns what was locked for the Composer project of an image.
+    #[must_use]
+    pub fn composer(&self, image: &ImageName, project: &super::tree::TreePath) -> Option<&LockedComposer> {
+        self.composer.iter().find(|locked| locked.image == *image && locked.project.as_bytes() == project.as_bytes())
     }
 
     /// Returns the package of this name for a platform: its own architecture, or `all`.
@@ -297,6 +326,7 @@ impl Lock {
             string(out, "sha256", &package.sha256.hex());
             strings(out, "depends", package.depends.iter().map(PackageName::as_str));
         }
+        composer::render(&mut text, &self.composer);
         text
     }
 }
@@ -379,6 +409,7 @@ mod tests {
                 layers: vec![vec![name("libc6")], vec![name("libssl3")]],
             }],
             packages: vec![package("libc6", &[]), package("libssl3", &["libc6"])],
+            composer: Vec::new(),
         }
     }
 
@@ -389,6 +420,55 @@ mod tests {
         let parsed = Lock::parse(&text).unwrap();
         assert_eq!(parsed, lock);
         assert_eq!(parsed.render(), text);
+    }
+
+    fn with_composer() -> Lock {
+        let download = |kind, title: Option<&str>, url: &str| composer::LockedDownload {
+            kind,
+            package: "acme/a".into(),
+            title: title.map(str::to_owned),
+            version: Some("1.0".into()),
+            reference: None,
+            url: url.into(),
+            size: 7,
+            sha256: DownloadDigest::of(url.as_bytes()),
+            licence: vec!["MIT".into()],
+        };
+        let project = LockedComposer {
+            image: "files".parse().unwrap(),
+            project: "site".into(),
+            composer_json: DownloadDigest::of(b"{}"),
+            composer_lock: DownloadDigest::of(b"{ }"),
+            downloads: vec![
+                download(composer::DownloadKind::Dist, None, "dist/a.zip"),
+                download(composer::DownloadKind::Patch, Some("says \"why\""), "https://p.example/a.patch"),
+            ],
+        };
+        Lock { composer: vec![project], ..sample() }
+    }
+
+    #[test]
+    fn a_composer_project_stands_behind_all_else_and_reads_back() {
+        let (without, with) = (sample().render(), with_composer().render());
+        assert!(with.starts_with(&without));
+        assert_eq!(Lock::parse(&with).unwrap(), with_composer());
+        assert_eq!(Lock::parse(&without).unwrap().composer, []);
+    }
+
+    #[test]
+    fn a_download_of_a_lock_is_at_an_address_that_parvis_fetches() {
+        for url in ["../../etc/passwd", "/etc/passwd", "ftp://h.example/a", "https://me:secret@h.example/a", "php://input"] {
+            let mut lock = with_composer();
+            lock.composer[0].downloads[0].url = url.into();
+            let error = Lock::parse(&lock.render()).unwrap_err();
+            assert!(matches!(error, LockError::Address { .. }), "{url}: {error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        let mut lock = with_composer();
+        lock.composer[0].downloads[1] = lock.composer[0].downloads[0].clone();
+        assert_eq!(Lock::parse(&lock.render()).unwrap_err().to_string(), "the download `acme/a 1.0` stands in it twice");
+        lock.composer[0].project = "../x".into();
+        assert!(matches!(Lock::parse(&lock.render()), Err(LockError::Address { .. })));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What things are: values that were checked when they were made.
 
+pub mod address;
 pub mod catalog;
 pub mod digest;
 pub mod lock;

@@ -149,6 +149,19 @@ impl PartName {
     }
 }
 
+name_type!(
+    /// The name of a Composer package: vendor and project.
+    ComposerName,
+    "the name of a Composer package",
+    "`vendor/project` in letters, digits, `-`, `_` and `.`, each starting with a letter or digit",
+    |text| {
+        let part = |text: &str| {
+            shaped(text, 1..=128, |b| b.is_ascii_alphanumeric(), |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        text.split_once('/').is_some_and(|(vendor, project)| part(vendor) && part(project))
+    }
+);
+
 impl Architecture {
     /// Returns the OCI (Go) name of the architecture and its variant, where there is one.
     ///
@@ -192,6 +205,16 @@ mod tests {
         assert_eq!(variable.as_str().parse(), Ok(variable));
         for name in ["a_b", "-a", "a-", "1a", "a.b", "..", ""] {
             assert!(name.parse::<PartName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_composer_package_has_a_vendor_and_is_no_path() {
+        for name in ["acme/directory", "symfony/polyfill-php8.4", "a/b_c"] {
+            assert!(name.parse::<ComposerName>().is_ok(), "{name}");
+        }
+        for name in ["php", "a/b/c", "../x", "a/..", "/a", "a/", "a b/c", "a/-x", "a/b\nc", "é/a"] {
+            assert!(name.parse::<ComposerName>().is_err(), "{name}");
         }
     }
 

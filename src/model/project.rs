@@ -61,10 +61,21 @@ pub struct LayerRule {
     pub compression: Compression,
 }
 
-/// A set of values for the variables that recipes use.
+/// Where Composer's packages are described.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repository {
+    /// A folder below the project's, with packages.json.
+    Folder(TreePath),
+    /// The address of a repository, without packages.json and without a slash at its end.
+    Address(String),
+}
+
+/// A set of values for the variables that recipes use, and where its PHP packages come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
     pub variables: BTreeMap<String, String>,
+    /// Most wanted first.
+    pub repositories: Vec<Repository>,
 }
 
 /// What `parvis.yaml` declares.
@@ -157,6 +168,31 @@ struct RawProfile {
     /// The values that `${name}` stands for in recipes.
     #[serde(default)]
     variables: BTreeMap<String, Placed<String>>,
+    /// Where Composer's packages come from.
+    #[serde(default)]
+    composer: Option<RawComposer>,
+}
+
+/// Where Composer's packages come from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Composer")]
+struct RawComposer {
+    /// Repositories, most wanted first. `parvis lock` asks them where composer.lock is missing; a build asks nobody.
+    repositories: Vec<Placed<RawRepository>>,
+}
+
+/// A repository of Composer packages: either `path` or `url`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Repository")]
+struct RawRepository {
+    /// A folder of the project, with packages.json.
+    #[serde(default)]
+    path: Option<Placed<String>>,
+    /// The address of a repository: `https`, `http`, or `file` for a folder of this machine.
+    #[serde(default)]
+    url: Option<Placed<String>>,
 }
 
 /// How images are cut into layers.
@@ -199,6 +235,13 @@ impl Project {
             .get(name)
             .map(|profile| profile.variables.clone())
             .ok_or_else(|| UnknownProfile { name: shown(name), known: self.profiles.keys().cloned().collect() })
+    }
+
+    /// Returns the repositories of Composer packages of a profile, or of the default one where none is named.
+    #[must_use]
+    pub fn repositories(&self, profile: Option<&str>) -> &[Repository] {
+        let profile = profile.or(self.default_profile.as_deref()).and_then(|name| self.profiles.get(name));
+        profile.map_or(&[], |profile| &profile.repositories)
     }
 }
 
@@ -366,15 +409,20 @@ impl Reader<'_> {
     }
 
     fn keyring(&self, keyring: &Placed<String>) -> Result<TreePath, Problem> {
-        let text = &keyring.value;
-        let hint = "write a path below the project's folder, such as `keys/debian.gpg`";
+        self.below(keyring, "this is the project's folder, not a file", "keys/debian.gpg")
+    }
+
+    /// Reads a path below the project's folder.
+    fn below(&self, path: &Placed<String>, not_root: &str, example: &str) -> Result<TreePath, Problem> {
+        let text = &path.value;
+        let hint = format!("write a path below the project's folder, such as `{example}`");
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
-            return Err(keyring.problem(self.source, format!("`{}` leaves the project", shown(text))).hint(hint));
+            return Err(path.problem(self.source, format!("`{}` leaves the project", shown(text))).hint(hint));
         }
         match TreePath::parse(text.as_bytes()) {
             Ok(path) if !path.is_root() => Ok(path),
-            Ok(_) => Err(keyring.problem(self.source, "this is the project's folder, not a file").hint(hint)),
-            Err(error) => Err(keyring.problem(self.source, error.to_string()).hint(hint)),
+            Ok(_) => Err(path.problem(self.source, not_root).hint(hint)),
+            Err(error) => Err(path.problem(self.source, error.to_string()).hint(hint)),
         }
     }
 
@@ -406,9 +454,37 @@ impl Reader<'_> {
                 }
                 variables.insert(variable.clone(), value.value.clone());
             }
-            checked.insert(name.clone(), Profile { variables });
+            let repositories = raw.value.composer.iter().flat_map(|composer| &composer.repositories);
+            let repositories = repositories.map(|repository| self.repository(repository)).collect::<Result<_, _>>()?;
+            checked.insert(name.clone(), Profile { variables, repositories });
         }
         Ok(checked)
+    }
+
+    fn repository(&self, repository: &Placed<RawRepository>) -> Result<Repository, Problem> {
+        match (&repository.value.path, &repository.value.url) {
+            (Some(path), None) => {
+                self.below(path, "this is the project's folder itself", "images/app/repository").map(Repository::Folder)
+            }
+            (None, Some(url)) => {
+                let text = url.value.trim_end_matches('/');
+                let text = text.strip_suffix("/packages.json").unwrap_or(text);
+                let rest = ["http://", "https://", "file:///"].iter().find_map(|scheme| text.strip_prefix(scheme));
+                let rest = rest.unwrap_or_default();
+                let plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['?', '#', '"', '\\']);
+                if rest.is_empty() || !plain || rest.split('/').any(|part| part == "..") {
+                    let problem = url.problem(self.source, format!("`{}` is not the address of a repository", shown(text)));
+                    return Err(problem
+                        .hint("write it with `https://`, `http://` or `file:///`, up to the folder that holds packages.json"));
+                }
+                if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+                    let problem = url.problem(self.source, "the address holds a user name or password");
+                    return Err(problem.hint("remove it: this file is public"));
+                }
+                Ok(Repository::Address(text.to_owned()))
+            }
+            _ => Err(repository.problem(self.source, "a repository has either `path` or `url`")),
+        }
     }
 
     fn default_profile(
@@ -517,6 +593,31 @@ mod tests {
         refused("mirrors: {debian: ['https://a:b@mirror.example']}", "6:20: the address holds a user name or password");
         let problem = read("mirrors: {debain: ['https://mirror.example']}").unwrap_err();
         assert_eq!((problem.column, problem.hint.as_deref()), (11, Some("did you mean `debian`?")));
+    }
+
+    #[test]
+    fn a_repository_of_a_profile_is_a_folder_or_an_address_without_password() {
+        let repositories = |text: &str| read(&format!("profiles: {{a: {{composer: {{repositories: [{text}]}}}}}}"));
+        let project = repositories("{path: images/app/repository}, {url: 'https://r.example/8/packages.json'}").unwrap();
+        let expected = [
+            Repository::Folder(TreePath::parse(b"images/app/repository").unwrap()),
+            Repository::Address("https://r.example/8".into()),
+        ];
+        assert_eq!(project.repositories(None), expected);
+        assert_eq!(project.repositories(Some("b")), []);
+        for (text, expected) in [
+            ("{path: ../x}", "`../x` leaves the project"),
+            ("{path: /srv}", "`/srv` leaves the project"),
+            ("{url: 'ftp://r.example'}", "`ftp://r.example` is not the address of a repository"),
+            ("{url: 'https://r.example/?x'}", "`https://r.example/?x` is not the address of a repository"),
+            ("{url: 'https://'}", "`https:` is not the address of a repository"),
+            ("{url: 'file:///srv/../etc'}", "`file:///srv/../etc` is not the address of a repository"),
+            ("{url: 'https://me:secret@r.example'}", "the address holds a user name or password"),
+            ("{}", "a repository has either `path` or `url`"),
+            ("{path: a, url: 'https://r.example'}", "a repository has either `path` or `url`"),
+        ] {
+            assert_eq!(repositories(text).unwrap_err().message, expected, "{text}");
+        }
     }
 
     #[test]

@@ -74,6 +74,33 @@ pub enum FileSource {
     Link(String),
 }
 
+/// `composer`: a PHP project with the packages that its composer.lock names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposerRule {
+    pub line: u32,
+    /// The project's folder below `images/NAME/`, with composer.json.
+    pub project: TreePath,
+    /// Where the project stands in the image.
+    pub to: TreePath,
+    /// The image in which Composer runs, with the line that says so.
+    pub with: ImageName,
+    pub with_line: u32,
+    /// The image whose PHP must have what the packages require, with the line that says so.
+    pub platform: ImageName,
+    pub platform_line: u32,
+    pub owners: Owners,
+    /// Mode of every file.
+    pub mode: u16,
+    /// Mode of every folder.
+    pub directory_mode: u16,
+    /// Patterns below the project, of what is not in the image.
+    pub exclude: Vec<String>,
+    /// Names of scripts of composer.json that run after the installation; no other does.
+    pub scripts: Vec<String>,
+    /// Whether the autoloader knows no class but those that were there when the image was built.
+    pub authoritative: bool,
+}
+
 /// One line of `copy`: a subtree of a sibling image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyRule {
@@ -201,7 +228,7 @@ pub enum TestKind {
 
 /// One image, as its recipe declares it.
 ///
-/// The parts take effect in this order: users, packages, files, copy, run, remove. Then come the configuration and the tests.
+/// The parts take effect in this order: users, packages, composer, files, copy, run, remove. Then come the configuration and the tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
     pub name: ImageName,
@@ -216,6 +243,7 @@ pub struct Recipe {
     pub packages_line: u32,
     /// Whether Recommends are followed.
     pub recommends: bool,
+    pub composer: Option<ComposerRule>,
     pub files: Vec<FileRule>,
     pub copies: Vec<CopyRule>,
     pub runs: Vec<RunRule>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::digest::{FileDigest, TreeDigest};
-use super::name::{ImageName, PackageName};
+use super::name::{ComposerName, ImageName, PackageName};
 
 /// A path inside a tree: relative, no empty, `.` or `..` component, at most 4,095 bytes; the root is empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,6 +126,8 @@ pub enum Origin {
     Recipe { image: ImageName, line: u32 },
     /// A command of a recipe's `run` made or changed it.
     Run { image: ImageName, line: u32 },
+    /// It belongs to a package that Composer installed.
+    Composer(ComposerName),
     /// parvis wrote it: the dpkg database, accounts, folders that nothing else claims.
     Parvis,
 }
@@ -137,6 +139,7 @@ impl fmt::Display for Origin {
             Self::Script(name) => write!(formatter, "script:{name}"),
             Self::Recipe { image, line } => write!(formatter, "recipe:{image}:{line}"),
             Self::Run { image, line } => write!(formatter, "run:{image}:{line}"),
+            Self::Composer(name) => write!(formatter, "composer:{name}"),
             Self::Parvis => formatter.write_str("parvis"),
         }
     }
@@ -154,6 +157,7 @@ impl Origin {
             "script" => Self::Script(rest.parse().ok()?),
             "recipe" => place(rest).map(|(image, line)| Self::Recipe { image, line })?,
             "run" => place(rest).map(|(image, line)| Self::Run { image, line })?,
+            "composer" => Self::Composer(rest.parse().ok()?),
             "parvis" if rest.is_empty() => Self::Parvis,
             _ => return None,
         })

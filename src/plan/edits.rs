@@ -101,6 +101,23 @@ pub fn copy(
     Ok(())
 }
 
+/// Puts a finished tree into the tree, each entry at its path.
+pub fn put_tree(tree: &mut Tree, entries: &Tree, line: u32) -> Result<(), EditError> {
+    entries.iter().try_for_each(|(path, entry)| put(tree, path, entry.clone(), line))
+}
+
+/// Takes out of a tree what the patterns match below a folder; one that matches nothing is none the worse.
+pub fn exclude(tree: &mut Tree, folder: &TreePath, patterns: &[String]) {
+    let below = |path: &TreePath| path.as_bytes().get(folder.as_bytes().len() + 1..).map(<[u8]>::to_vec).unwrap_or_default();
+    for pattern in patterns.iter().map(|text| Pattern::new(text)) {
+        let doomed: Vec<TreePath> =
+            tree.within(folder).map(|(path, _)| path).filter(|path| pattern.matches(&below(path))).cloned().collect();
+        for path in &doomed {
+            tree.remove(path);
+        }
+    }
+}
+
 /// Removes what the patterns match. A pattern that matches nothing is a mistake of the recipe.
 pub fn remove(tree: &mut Tree, rules: &[RemoveRule]) -> Result<(), EditError> {
     for rule in rules {
@@ -275,6 +292,22 @@ mod tests {
     fn a_hostile_pattern_costs_no_more_than_a_kind_one() {
         let pattern = "/**/a*a*a*a*a*a*b".repeat(40);
         assert!(!matches(&pattern, &"aaaaaaaaaaaaaaaaaaaaaaaa/".repeat(150)));
+    }
+
+    #[test]
+    fn what_is_excluded_is_gone_with_all_below_it() {
+        let at = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
+        let file = || Entry::file(FileDigest::of(b""), 0, 0o444, 0, Origin::Parvis);
+        let mut tree: Tree = ["app/repository/x", "app/vendor/a/tests/y", "app/web/index.php", "repository"]
+            .into_iter()
+            .map(|path| (at(path), file()))
+            .chain(
+                ["app", "app/repository", "app/vendor/a/tests"].map(|path| (at(path), Entry::directory(0o755, Origin::Parvis))),
+            )
+            .collect();
+        exclude(&mut tree, &at("app"), &["repository".into(), "vendor/*/tests".into(), "none".into()]);
+        let left: Vec<String> = tree.iter().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(left, ["/app", "/app/web/index.php", "/repository"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::composing::{self, ProjectDifference};
 use super::grouping;
 use crate::debian::index::{Candidate, Universe};
 use crate::debian::relation;
@@ -70,7 +71,7 @@ impl LockingError {
 /// was decided and from which state of the archive, and a decision that stands is not dated anew. So the epoch, and with it
 /// the digest of every image, changes only with a package or a recipe.
 pub fn make(inputs: &Inputs<'_>, mode: &Mode) -> Result<Lock, LockingError> {
-    let empty = Lock { writer: WRITER, epoch: 0, archives: Vec::new(), images: Vec::new(), packages: Vec::new() };
+    let empty = Lock::empty();
     let previous = inputs.previous.unwrap_or(&empty);
     if let Mode::Update(names) = mode {
         let unknown = names.iter().find(|name| !previous.packages.iter().any(|package| package.name == **name));
@@ -95,7 +96,8 @@ pub fn make(inputs: &Inputs<'_>, mode: &Mode) -> Result<Lock, LockingError> {
     let mut archives = inputs.archives.clone();
     archives.sort_by(|left, right| left.suite.cmp(&right.suite));
     let epoch = archives.iter().map(|archive| archive.date).max().unwrap_or(0).max(previous.epoch);
-    let lock = Lock { writer: WRITER, epoch, archives, images, packages: packages.into_values().collect() };
+    let composer = previous.composer.clone();
+    let lock = Lock { writer: WRITER, epoch, archives, images, packages: packages.into_values().collect(), composer };
     Ok(if stands(previous, &lock) { previous.clone() } else { lock })
 }
 
@@ -323,6 +325,7 @@ pub enum Difference {
         architecture: Architecture,
     },
     Archives,
+    Composer(ProjectDifference),
 }
 
 impl fmt::Display for Difference {
@@ -356,6 +359,7 @@ impl fmt::Display for Difference {
             Self::PackageChanged { name, .. } => write!(formatter, "  {name}: what it depends on, or its file"),
             Self::Layers { image, architecture } => write!(formatter, "  layers of `{image}` for {architecture}"),
             Self::Archives => write!(formatter, "  the state of the archive"),
+            Self::Composer(difference) => difference.fmt(formatter),
         }
     }
 }
@@ -442,6 +446,7 @@ pub fn differences(before: &Lock, after: &Lock, project: &Project) -> Vec<Differ
     for image in before.images.iter().filter(|image| after.image(&image.name, &image.architecture).is_none()) {
         found.push(Difference::ImageRemoved { image: image.name.clone(), architecture: image.architecture.clone() });
     }
+    found.extend(composing::differences(&before.composer, &after.composer).into_iter().map(Difference::Composer));
     if found.is_empty() && before != after {
         found.push(Difference::Archives);
     }

@@ -1,5 +1,6 @@
 //! What will be done: the steps of a build as a value, decided before anything runs.
 
+pub mod composing;
 pub mod edits;
 pub mod grouping;
 pub mod identity;

@@ -8,13 +8,18 @@ use std::fmt::Write as _;
 
 use crate::model::catalog::Catalog;
 use crate::model::digest::{FileDigest, StepKey};
+use crate::model::lock::composer::{DownloadKind, LockedDownload};
 use crate::model::lock::{Lock, LockedPackage};
 use crate::model::name::{Architecture, ImageName, PackageName};
-use crate::model::recipe::{FileRule, FileSource, ImageConfig, Parent, Recipe};
+use crate::model::recipe::{ComposerRule, FileRule, FileSource, ImageConfig, Parent, Recipe};
 use crate::model::tree::TreePath;
 
 /// The number of the engine: raised whenever the same inputs would give another tree.
 const ENGINE: u32 = 2;
+
+/// The number of the way in which downloads are offered to Composer, and its result taken: raised whenever the same inputs would
+/// give another tree.
+const COMPOSER_OFFER: u32 = 1;
 
 /// One file of a recipe's source folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub type Sources = BTreeMap<(ImageName, TreePath), Vec<SourceFile>>;
 pub enum Work {
     /// Accounts, packages and their scripts: parent's tree → tree.
     Packages { packages: Vec<PackageName> },
+    /// A PHP project with the packages that Composer installs: tree → tree.
+    Composer,
     /// Declared files and copies from siblings: tree → tree.
     Files,
     /// One command in the sandbox: tree → tree. The number is its place in the recipe.
@@ -51,6 +58,7 @@ impl Work {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Packages { .. } => "packages",
+            Self::Composer => "composer",
             Self::Files => "files",
             Self::Run { .. } => "run",
             Self::Remove => "remove",
@@ -121,6 +129,8 @@ impl Step {
 pub struct ImagePlan {
     pub name: ImageName,
     pub steps: Vec<Step>,
+    /// The key of the finished tree, which is the parent's where the image adds nothing; nothing for an empty image.
+    pub tree: Option<StepKey>,
 }
 
 impl ImagePlan {
@@ -158,6 +168,8 @@ pub enum PlanError {
     NotLocked { image: ImageName, platform: Architecture },
     #[error("the source `{path}` of the image `{image}` was not read")]
     NoSource { image: ImageName, path: TreePath },
+    #[error("the lock has nothing for the Composer project `{project}` of the image `{image}`")]
+    NoProject { image: ImageName, project: TreePath },
     #[error("the recipe `{image}` builds on `{parent}`, which comes later")]
     Order { image: ImageName, parent: ImageName },
 }
@@ -221,10 +233,12 @@ fn image_plan<'a>(
         Parent::Scratch => None,
         Parent::Recipe(name) => Some(earlier(name)?),
     };
-    let mut trees = TreeSteps { recipe, steps: Vec::new(), before: parent.and_then(ImagePlan::tree_step).map(|step| step.key) };
+    let mut trees = TreeSteps { recipe, steps: Vec::new(), before: parent.and_then(|parent| parent.tree) };
 
     let packages: Vec<&LockedPackage> = locked.packages().filter_map(|name| basis.lock.package(name, basis.platform)).collect();
-    if !packages.is_empty() || !recipe.users.is_empty() || parent.is_none() {
+    // What is nothing but files of its own needs neither accounts nor a package database.
+    let only_files = recipe.composer.is_some() || !recipe.files.is_empty() || !recipe.copies.is_empty();
+    if !packages.is_empty() || !recipe.users.is_empty() || parent.is_none() && !only_files {
         let mut inputs: Vec<Input> =
             packages.iter().map(|package| input(&format!("package {}", package.name), &package.sha256.hex())).collect();
         inputs.extend(recipe.users.iter().map(|user| {
@@ -240,11 +254,14 @@ fn image_plan<'a>(
         names.sort();
         trees.push(Work::Packages { packages: names }, inputs);
     }
+    if let Some(rule) = &recipe.composer {
+        trees.push(Work::Composer, composer_inputs(recipe, rule, basis, &earlier)?);
+    }
     if !recipe.files.is_empty() || !recipe.copies.is_empty() {
         let mut inputs = file_inputs(recipe, basis)?;
         for copy in &recipe.copies {
             let rule = format!("{} {} {:?}", copy.path, copy.to, copy.owners);
-            let source = earlier(&copy.from)?.tree_step().map_or_else(String::new, |step| step.key.to_string());
+            let source = earlier(&copy.from)?.tree.map_or_else(String::new, |key| key.to_string());
             inputs.push(input(&format!("copy from {}{}", copy.from, copy.path), &format!("{source} {rule}")));
         }
         trees.push(Work::Files, inputs);
@@ -287,7 +304,7 @@ fn image_plan<'a>(
     }
     steps.push(layers);
     steps.push(Step::new(Work::Image, inputs));
-    Ok(ImagePlan { name: recipe.name.clone(), steps })
+    Ok(ImagePlan { name: recipe.name.clone(), steps, tree: trees.before })
 }
 
 /// The steps that make trees, each upon the one before.
@@ -312,6 +329,47 @@ impl TreeSteps<'_> {
     }
 }
 
+/// Everything that an installation by Composer depends on.
+fn composer_inputs<'a>(
+    recipe: &Recipe,
+    rule: &ComposerRule,
+    basis: &Basis<'_>,
+    earlier: &impl Fn(&ImageName) -> Result<&'a ImagePlan, PlanError>,
+) -> Result<Vec<Input>, PlanError> {
+    let missing = || PlanError::NoProject { image: recipe.name.clone(), project: rule.project.clone() };
+    let locked = basis.lock.composer(&recipe.name, &rule.project).ok_or_else(missing)?;
+    let files = basis.sources.get(&(recipe.name.clone(), rule.project.clone())).ok_or_else(missing)?;
+    let ComposerRule { to, owners, mode, directory_mode, exclude, scripts, authoritative, line, .. } = rule;
+    let declared = format!("{to} {owners:?} {mode:o} {directory_mode:o} {exclude:?} {scripts:?} {authoritative} line {line}");
+    let tree = |image: &ImageName| Ok(earlier(image)?.tree.map_or_else(String::new, |key| key.to_string()));
+    let mut inputs = vec![
+        input("declaration of composer", &declared),
+        input("offer", &COMPOSER_OFFER.to_string()),
+        input(&format!("tree of {}, in which Composer runs", rule.with), &tree(&rule.with)?),
+        input(&format!("tree of {}, the platform", rule.platform), &tree(&rule.platform)?),
+    ];
+    for file in files {
+        let value = file.content.as_ref().map_or_else(|| "folder".to_owned(), |(digest, _)| digest.hex());
+        inputs.push(input(&source_label(&recipe.name, &rule.project, &file.path), &value));
+    }
+    for download in &locked.downloads {
+        // The version moves with the digest; so one label says what changed, and not that one thing went and another came.
+        let LockedDownload { kind, package, title, url, sha256, .. } = download;
+        let label = match kind {
+            DownloadKind::Dist => format!("composer package {package}"),
+            DownloadKind::Download => format!("download {} of {package}", title.as_deref().unwrap_or(url)),
+            DownloadKind::Patch => format!("patch {url} of {package}"),
+        };
+        inputs.push(input(&label, &format!("{sha256} {url} {:?}", download.reference)));
+    }
+    Ok(inputs)
+}
+
+fn source_label(image: &ImageName, source: &TreePath, path: &TreePath) -> String {
+    let below = if path.is_root() { String::new() } else { path.to_string() };
+    format!("file images/{image}{source}{below}")
+}
+
 fn file_inputs(recipe: &Recipe, basis: &Basis<'_>) -> Result<Vec<Input>, PlanError> {
     let mut inputs = Vec::new();
     for rule in &recipe.files {
@@ -328,9 +386,8 @@ fn file_inputs(recipe: &Recipe, basis: &Basis<'_>) -> Result<Vec<Input>, PlanErr
                     .ok_or_else(|| PlanError::NoSource { image: recipe.name.clone(), path: path.clone() })?;
                 inputs.push(input(&label, &format!("{path} {declared}")));
                 for file in files {
-                    let below = if file.path.is_root() { String::new() } else { file.path.to_string() };
                     let value = file.content.as_ref().map_or_else(|| "folder".to_owned(), |(digest, _)| digest.hex());
-                    inputs.push(input(&format!("file images/{}{path}{below} for {to}", recipe.name), &value));
+                    inputs.push(input(&format!("{} for {to}", source_label(&recipe.name, path, &file.path)), &value));
                 }
             }
             other => inputs.push(input(&label, &format!("{other:?} {declared}"))),

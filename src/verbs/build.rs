@@ -45,6 +45,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let site = Site { plain_scripts: arguments.plain_scripts, ..planned.site(context) };
     let wanted = site.wanted(plan)?;
     fetch(context, workplace, &site, &wanted)?;
+    super::composer::fetch_missing(workplace, context, &store, site.lock, &site.to_do(plan)?)?;
     if !site.is_finished(plan)? {
         workplace.take_sources(names, &store)?;
     }
@@ -67,7 +68,8 @@ fn gone(error: FetchError) -> Failure {
         .hint("run `parvis lock --update`, which says what moves; or name a mirror that keeps old packages with `--mirror`")
 }
 
-fn fetch(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, wanted: &[&LockedPackage]) -> Answer {
+/// Fetches those of the wanted packages that are not at hand.
+pub fn fetch(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, wanted: &[&LockedPackage]) -> Answer {
     let missing = site.missing(wanted)?;
     if missing.is_empty() {
         return Ok(());

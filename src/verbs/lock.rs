@@ -1,19 +1,23 @@
 //! `parvis lock`: decides every package of every image, and writes the decision down.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
+use super::composer::Wish;
 use super::lists::{self, Lists};
 use super::workplace::{LOCK_FILE, Workplace, open_store};
 use super::{Answer, Context};
 use crate::failure::Failure;
-use crate::model::lock::{Lock, WRITER};
-use crate::model::name::PackageName;
+use crate::model::lock::Lock;
+use crate::model::name::{ComposerName, PackageName};
 use crate::plan::locking::{ALLOW_EXPIRED, ALLOW_OLDER, Difference, Inputs, LockingError, Mode, differences, make};
 
 /// Options of `parvis lock`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Move these packages, and those of the same source, to the newest version; all packages where none is named
+    /// Move these packages, and those of the same source, to the newest version; all of Debian's where none is named. A name with
+    /// a vendor (`vendor/package`, `vendor/*`) is one of Composer
     #[arg(long, num_args = 0.., value_name = "PACKAGE", conflicts_with = "security")]
     update: Option<Vec<String>>,
     /// Move only what a security suite fixes
@@ -49,7 +53,7 @@ impl Allowed {
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let workplace = Workplace::open(context)?;
     let previous = workplace.lock_if_any()?;
-    let mode = mode(arguments)?;
+    let (mode, composer) = mode(arguments)?;
     let store = open_store(context)?;
     let Lists { universes, archives } = lists::read(&workplace, context, &store, previous.as_ref(), &arguments.allowed.names())?;
     for state in archives.iter().filter(|state| !state.accepted.is_empty()) {
@@ -57,9 +61,11 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
     let (project, catalog) = (&workplace.project, &workplace.catalog);
     let inputs = Inputs { project, catalog, universes: &universes, archives, previous: previous.as_ref() };
-    let lock = make(&inputs, &mode).map_err(|error| from_locking(&error))?;
-    let nothing = Lock { writer: WRITER, epoch: 0, archives: Vec::new(), images: Vec::new(), packages: Vec::new() };
+    let mut lock = make(&inputs, &mode).map_err(|error| from_locking(&error))?;
+    let nothing = Lock::empty();
     let before = previous.as_ref().unwrap_or(&nothing);
+    let wish = Wish { update: &composer, check: arguments.check };
+    lock.composer = super::composer::lock(&workplace, context, &store, &lock, before, &wish)?;
     let found = differences(before, &lock, project);
     let changed = lock != *before;
     if changed && !arguments.check {
@@ -74,16 +80,27 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
-fn mode(arguments: &Arguments) -> Result<Mode, Failure> {
+/// Returns what may move of Debian's packages, and which packages of Composer: those whose names have a vendor.
+fn mode(arguments: &Arguments) -> Result<(Mode, Vec<String>), Failure> {
     if arguments.security {
-        return Ok(Mode::Security);
+        return Ok((Mode::Security, Vec::new()));
     }
     match &arguments.update {
-        None => Ok(Mode::Keep),
-        Some(names) if names.is_empty() => Ok(Mode::UpdateAll),
+        None => Ok((Mode::Keep, Vec::new())),
+        Some(names) if names.is_empty() => Ok((Mode::UpdateAll, Vec::new())),
         Some(names) => {
-            let names = names.iter().map(|name| name.parse::<PackageName>()).collect::<Result<_, _>>();
-            names.map(Mode::Update).map_err(|error| Failure::project(error.to_string()).hint("name packages as Debian does"))
+            let (composer, debian): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.contains('/'));
+            for name in &composer {
+                let plain: Result<ComposerName, _> = name.replace('*', "x").parse();
+                plain.map_err(|_| {
+                    Failure::project(format!("`{}` is not the name of a Composer package", name.escape_debug()))
+                        .hint("write `vendor/package`, or `vendor/*`")
+                })?;
+            }
+            let names = debian.iter().map(|name| name.parse::<PackageName>()).collect::<Result<BTreeSet<_>, _>>();
+            let names = names.map_err(|error| Failure::project(error.to_string()).hint("name packages as Debian does"))?;
+            let mode = if names.is_empty() { Mode::Keep } else { Mode::Update(names) };
+            Ok((mode, composer.into_iter().cloned().collect()))
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod build;
 pub mod bundle;
 pub mod check;
+mod composer;
 pub mod diff;
 pub mod doctor;
 mod lists;

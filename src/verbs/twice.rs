@@ -25,7 +25,11 @@ pub fn compare(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, pl
         ))
         .hint("build with an empty `--store` first, then again with `--twice`"));
     }
-    let downloads: Vec<_> = packages.iter().map(|package| site.store.download_path(&package.sha256)).collect();
+    let images: Vec<_> = plan.images.iter().map(|image| image.name.clone()).collect();
+    super::composer::fetch_missing(workplace, context, site.store, site.lock, &images)?;
+    let composer = super::composer::downloads(workplace, site.lock, &images);
+    let composer = composer.iter().map(|(_, download)| site.store.download_path(&download.sha256));
+    let downloads: Vec<_> = packages.iter().map(|package| site.store.download_path(&package.sha256)).chain(composer).collect();
     let elsewhere = Elsewhere::prepare(workplace.folder.root(), &downloads).map_err(from_again)?;
     let task = context.screen.work("again", None, Unit::Items);
     task.detail(&elsewhere.conditions());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Context;
-use crate::edge::project::{ProjectFolder, SourceKind, StatCache};
+use crate::edge::project::{self as edge, ProjectFolder, SourceKind, StatCache};
 use crate::edge::store::Store;
 use crate::execute::{self, Site};
 use crate::failure::Failure;
@@ -13,7 +13,7 @@ use crate::model::lock::Lock;
 use crate::model::name::{Architecture, ImageName, PartName};
 use crate::model::problem::Source;
 use crate::model::project::{Compression, Project};
-use crate::model::recipe::{FileSource, Recipe};
+use crate::model::recipe::{ComposerRule, FileSource, Recipe};
 use crate::model::stack::Stack;
 use crate::plan::locking;
 use crate::plan::steps::{self, Basis, Plan, SourceFile, Sources};
@@ -68,7 +68,12 @@ impl Workplace {
             let what = differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             Failure::project(format!("`{LOCK_FILE}` does not match the recipes: {what}")).hint("run `parvis lock`")
         })?;
-        Ok(lock)
+        let differences = super::composer::check(self, &lock)?;
+        if differences.is_empty() {
+            return Ok(lock);
+        }
+        let what = differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        Err(Failure::project(format!("`{LOCK_FILE}` does not match the project: {what}")).hint("run `parvis lock`"))
     }
 
     /// Returns the platform to build for: the machine's own where the project has it, else the project's first.
@@ -110,6 +115,10 @@ impl Workplace {
                 });
                 sources.insert((recipe.name.clone(), path.clone()), files.collect());
             }
+            if let Some(rule) = &recipe.composer {
+                let files = self.project_files(recipe, rule, &mut cache)?.into_iter().map(|(file, _)| file).collect();
+                sources.insert((recipe.name.clone(), rule.project.clone()), files);
+            }
         }
         // A cache that cannot be written only costs time.
         let _ = cache.save();
@@ -131,6 +140,9 @@ impl Workplace {
                     store.put_file(&mut content, rule.mode).map_err(execute::from_store)?;
                 }
             }
+            if let Some(rule) = &recipe.composer {
+                self.take_project(recipe, rule, store, &mut cache)?;
+            }
         }
         Ok(())
     }
@@ -138,6 +150,46 @@ impl Workplace {
     /// Reads a stack, with the file it stands in.
     pub fn stack(&self, name: &PartName) -> Result<(Stack, Source), Failure> {
         self.folder.stack(name, &self.variables, &self.catalog).map_err(Failure::from)
+    }
+
+    /// Lists a Composer project, without what Composer installed in it before.
+    fn project_files(
+        &self,
+        recipe: &Recipe,
+        rule: &ComposerRule,
+        cache: &mut StatCache,
+    ) -> Result<Vec<(SourceFile, edge::SourceFile)>, Failure> {
+        let vendor = super::composer::Project::of(self, recipe, rule).definition()?.vendor;
+        let files = self.folder.sources(&recipe.name, &rule.project, cache).map_err(Failure::from)?;
+        let pair = |file: edge::SourceFile| {
+            let content = match file.kind {
+                SourceKind::Directory => None,
+                SourceKind::File { digest, size } => Some((digest, size)),
+            };
+            (SourceFile { path: file.path.clone(), content }, file)
+        };
+        Ok(files.into_iter().filter(|file| !file.path.is_within(&vendor)).map(pair).collect())
+    }
+
+    /// Takes the files of a Composer project into the store, unless they are there.
+    fn take_project(&self, recipe: &Recipe, rule: &ComposerRule, store: &Store, cache: &mut StatCache) -> Result<(), Failure> {
+        for (_, file) in self.project_files(recipe, rule, cache)? {
+            let SourceKind::File { digest, size } = file.kind else { continue };
+            if !store.has_file(&digest, rule.mode, size) {
+                let mut content = self.folder.open_source(&recipe.name, &rule.project, &file).map_err(Failure::from)?;
+                store.put_file(&mut content, rule.mode).map_err(execute::from_store)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the files of one Composer project to what was read, and takes them into the store.
+    pub fn add_project(&self, recipe: &Recipe, rule: &ComposerRule, store: &Store, sources: &mut Sources) -> Result<(), Failure> {
+        let mut cache = StatCache::nowhere();
+        self.take_project(recipe, rule, store, &mut cache)?;
+        let files = self.project_files(recipe, rule, &mut cache)?.into_iter().map(|(file, _)| file).collect();
+        sources.insert((recipe.name.clone(), rule.project.clone()), files);
+        Ok(())
     }
 
     /// Returns what tells this project from others in the store: its name and place.

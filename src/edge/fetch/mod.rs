@@ -310,6 +310,37 @@ impl Fetcher {
         Ok(memory.bytes)
     }
 
+    /// Fetches documents into memory, several at a time; returns them in their order, nothing for one that the server does not have.
+    ///
+    /// # Errors
+    /// The first that cannot be had for another reason.
+    pub fn documents(&self, documents: &[Download], screen: &dyn Screen) -> Result<Vec<Option<Vec<u8>>>, FetchError> {
+        self.allowed(documents.iter())?;
+        let (runtime, client) = self.network()?;
+        let title = format!("fetching {} documents", documents.len());
+        let task = screen.work(&title, Some(documents.len() as u64), Unit::Items);
+        let next = Cell::new(0);
+        let done: RefCell<Vec<Option<Vec<u8>>>> = RefCell::new(vec![None; documents.len()]);
+        let work = || async {
+            while let Some(document) = documents.get(next.get()) {
+                let index = next.replace(next.get() + 1);
+                let mut memory = Memory::default();
+                match obtain(&self.options, client, document, &mut memory, &|_| ()).await {
+                    Ok(()) => done.borrow_mut()[index] = Some(memory.bytes),
+                    Err(error) if error.is_missing() => {}
+                    Err(error) => return Err(error),
+                }
+                task.advance(1);
+            }
+            Ok(())
+        };
+        runtime.block_on(async {
+            const { assert!(PARALLEL == 8) };
+            tokio::try_join!(work(), work(), work(), work(), work(), work(), work(), work())
+        })?;
+        Ok(done.into_inner())
+    }
+
     /// Refuses what needs the network where it is not to be used.
     fn allowed<'a>(&self, missing: impl Iterator<Item = &'a Download>) -> Result<(), FetchError> {
         let far: Vec<&str> = missing

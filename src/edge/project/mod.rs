@@ -196,16 +196,29 @@ impl ProjectFolder {
         Ok(Some(content))
     }
 
-    /// Replaces a file at the top of the project in one step: the old one stays until the new one is whole.
+    /// Returns whether a file or folder of the project exists.
+    pub fn exists(&self, path: &str) -> Result<bool, ProjectError> {
+        match self.open_beneath(path.as_bytes()) {
+            Ok(_) => Ok(true),
+            Err(ProjectError::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces a file of the project in one step: the old one stays until the new one is whole. Its folder must exist.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), ProjectError> {
+        let (folder, file) = name.rsplit_once('/').unwrap_or((".", name));
+        let handle = self.open_beneath(folder.as_bytes())?;
+        // What is reached through an open folder is in that folder, whatever happens to its name.
+        let folder = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle)));
         let write = || -> io::Result<()> {
-            let mut draft = tempfile::Builder::new().prefix(".parvis-").tempfile_in(&self.root)?;
+            let mut draft = tempfile::Builder::new().prefix(".parvis-").tempfile_in(&folder)?;
             draft.write_all(content)?;
             let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
             draft.as_file().set_permissions(permissions)?;
             draft.as_file().sync_all()?;
-            draft.persist(self.root.join(name)).map_err(|error| error.error)?;
-            rustix::fs::fsync(&self.handle).map_err(io::Error::from)
+            draft.persist(folder.join(file)).map_err(|error| error.error)?;
+            rustix::fs::fsync(&handle).map_err(io::Error::from)
         };
         write().map_err(|source| failed("write", name.as_bytes(), source))
     }
@@ -533,6 +546,14 @@ mod tests {
         let folder = folder(&[("parvis.lock", "old")]);
         let project = ProjectFolder::open(folder.path()).unwrap();
         project.replace("parvis.lock", b"new").unwrap();
+        fs::create_dir_all(folder.path().join("images/a")).unwrap();
+        project.replace("images/a/composer.lock", b"x").unwrap();
+        assert_eq!(project.read("images/a/composer.lock", 10).unwrap().as_deref(), Some(b"x".as_slice()));
+        fs::remove_dir_all(folder.path().join("images")).unwrap();
+        symlink("/tmp", folder.path().join("images")).unwrap();
+        let error = project.replace("images/parvis-test", b"x").unwrap_err().to_string();
+        assert_eq!(error, "`images` leaves the project: it is a symbolic link");
+        fs::remove_file(folder.path().join("images")).unwrap();
         assert_eq!(project.read("parvis.lock", 10).unwrap().as_deref(), Some(b"new".as_slice()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(project.read("none", 10).unwrap(), None);

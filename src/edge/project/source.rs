@@ -39,15 +39,23 @@ impl ProjectFolder {
     /// # Errors
     /// Refuses what leaves the project (links too) and what is neither file nor folder.
     pub fn sources(&self, image: &ImageName, source: &TreePath, cache: &mut StatCache) -> Result<Vec<SourceFile>, ProjectError> {
-        let path = source_path(image, source);
-        let handle = self.open_beneath(&path)?;
-        let stat = rustix::fs::fstat(&handle).map_err(|error| failed("look at", &path, error.into()))?;
+        self.listed_at(&source_path(image, source), cache)
+    }
+
+    /// Lists any file or folder of the project, as [`ProjectFolder::sources`] does.
+    pub fn listed(&self, path: &str, cache: &mut StatCache) -> Result<Vec<SourceFile>, ProjectError> {
+        self.listed_at(path.as_bytes(), cache)
+    }
+
+    fn listed_at(&self, path: &[u8], cache: &mut StatCache) -> Result<Vec<SourceFile>, ProjectError> {
+        let handle = self.open_beneath(path)?;
+        let stat = rustix::fs::fstat(&handle).map_err(|error| failed("look at", path, error.into()))?;
         let mut entries = Vec::new();
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let mut walk = Walk { folder: self, base: &path, cache, entries: &mut entries };
+            let mut walk = Walk { folder: self, base: path, cache, entries: &mut entries };
             walk.directory(&handle, &TreePath::root(), 0)?;
         } else {
-            let kind = digest(&path, &stat, cache, || Ok(handle))?;
+            let kind = digest(path, &stat, cache, || Ok(handle))?;
             entries.push(SourceFile { path: TreePath::root(), kind });
         }
         entries.sort_unstable_by(|left, right| left.path.cmp(&right.path));

@@ -11,8 +11,8 @@ use std::str::FromStr;
 
 use super::raw::{self, Text};
 use super::{
-    Account, CopyRule, FileRule, FileSource, Health, ImageConfig, Owner, Owners, Parent, Port, Recipe, RemoveRule, RunRule, Test,
-    TestKind,
+    Account, ComposerRule, CopyRule, FileRule, FileSource, Health, ImageConfig, Owner, Owners, Parent, Port, Recipe, RemoveRule,
+    RunRule, Test, TestKind,
 };
 use crate::model::name::{AccountName, ImageName, InvalidName, PackageName};
 use crate::model::problem::{Problem, Source, shown};
@@ -71,6 +71,7 @@ impl Reader<'_> {
             packages: self.packages(raw.packages.as_ref().map_or(&[], |packages| &packages.value))?,
             packages_line,
             recommends: raw.recommends,
+            composer: raw.composer.as_ref().map(|composer| self.composer(composer)).transpose()?,
             files: self.files(&raw.files)?,
             copies: raw.copy.iter().map(|copy| self.copy(copy)).collect::<Result<_, _>>()?,
             runs: raw.run.iter().map(|run| self.run(run)).collect::<Result<_, _>>()?,
@@ -255,6 +256,53 @@ impl Reader<'_> {
         TreePath::parse(text.as_bytes()).map_err(|error| from.problem(self.source, error.to_string()).hint(hint))
     }
 
+    fn composer(&self, composer: &Placed<raw::Composer>) -> Result<ComposerRule, Problem> {
+        let raw = &composer.value;
+        let project = self.project_path(&raw.project)?;
+        if project.is_root() {
+            return Err(raw
+                .project
+                .problem(self.source, "the project has no folder of its own")
+                .hint("put it into a folder below `images/NAME/`, so that each profile can have another"));
+        }
+        let mode = self.mode(&raw.mode)?;
+        let script = |script: &Text| {
+            let name = &script.value;
+            let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':' | b'.'));
+            if plain && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric()) {
+                return Ok(name.clone());
+            }
+            let problem = script.problem(self.source, format!("`{}` is not the name of a script", shown(name)));
+            Err(problem.hint("write a key of `scripts` in composer.json, such as `post-install-cmd`"))
+        };
+        Ok(ComposerRule {
+            line: composer.line,
+            project,
+            to: self.below_root(&raw.to)?,
+            with: self.name(&raw.with)?,
+            with_line: raw.with.line,
+            platform: self.name(&raw.platform)?,
+            platform_line: raw.platform.line,
+            owners: self.owners(&raw.owner)?,
+            mode,
+            directory_mode: raw.directory_mode.as_ref().map_or(Ok(mode & 0o777 | (mode & 0o444) >> 2), |mode| self.mode(mode))?,
+            exclude: raw.exclude.iter().map(|pattern| self.below_project(pattern)).collect::<Result<_, _>>()?,
+            scripts: raw.scripts.iter().map(script).collect::<Result<_, _>>()?,
+            authoritative: raw.authoritative,
+        })
+    }
+
+    /// Reads a pattern of paths below a project.
+    fn below_project(&self, pattern: &Text) -> Result<String, Problem> {
+        let text = self.text(pattern)?;
+        let hint = "write it as it stands in the project, such as `repository` or `vendor/*/*/tests/**`";
+        if text.starts_with('/') {
+            return Err(pattern.problem(self.source, format!("`{}` is not below the project", shown(&text))).hint(hint));
+        }
+        self.pattern(pattern, &text)?;
+        Ok(text)
+    }
+
     fn copy(&self, copy: &Placed<raw::Copy>) -> Result<CopyRule, Problem> {
         let raw = &copy.value;
         let path = self.below_root(&raw.path)?;
@@ -296,15 +344,21 @@ impl Reader<'_> {
 
     fn remove(&self, pattern: &Text) -> Result<RemoveRule, Problem> {
         let text = self.absolute(pattern)?;
-        let names: Vec<&str> = text.split('/').skip(1).collect();
+        self.pattern(pattern, &text[1..])?;
+        Ok(RemoveRule { line: pattern.line, pattern: text })
+    }
+
+    /// Refuses a pattern that is not made of plain names.
+    fn pattern(&self, pattern: &Text, text: &str) -> Result<(), Problem> {
+        let names: Vec<&str> = text.split('/').collect();
         if names.iter().any(|name| matches!(*name, "" | "." | "..")) {
-            let message = format!("`{}` is not a plain path or pattern", shown(&text));
+            let message = format!("`{}` is not a plain path or pattern", shown(&pattern.value));
             return Err(pattern.problem(self.source, message).hint("write it without `.`, `..` and doubled or final `/`"));
         }
         if names.iter().any(|name| name.contains("**") && *name != "**") {
             return Err(pattern.problem(self.source, "`**` stands for whole folders").hint("write it between two `/`"));
         }
-        Ok(RemoveRule { line: pattern.line, pattern: text })
+        Ok(())
     }
 
     fn config(&self, raw: &raw::Config) -> Result<ImageConfig, Problem> {
@@ -695,6 +749,25 @@ mod tests {
         refused("files: [{link: a, to: x}]", "3:23: `x` is not an absolute path");
         refused("files: [{link: a, to: /}]", "3:23: this is the root of the image");
         refused("files:\n  - {link: a, to: /x}\n  - {link: a, to: //x/}", "5:19: `/x` is already put there by line 4");
+    }
+
+    #[test]
+    fn a_composer_project_says_where_with_what_and_for_which_php() {
+        let rule = |rest: &str| {
+            format!("composer: {{project: app, to: /app, with: tool, platform: php, owner: '1:2', mode: '0440'{rest}}}")
+        };
+        let recipe = with(&rule(", exclude: [repository, 'vendor/**/tests'], scripts: [post-install-cmd]")).unwrap();
+        let composer = recipe.composer.unwrap();
+        assert_eq!((composer.to, composer.mode, composer.directory_mode), (path("/app"), 0o440, 0o550));
+        assert_eq!((composer.exclude.len(), composer.scripts.len(), composer.authoritative), (2, 1, false));
+        assert_eq!((composer.line, composer.with_line), (3, 3));
+        refused("composer: {project: app}", "3:12: the key `to` is missing");
+        refused(&rule(", exclude: [/a]"), "3:101: `/a` is not below the project");
+        refused(&rule(", exclude: [../a]"), "3:101: `../a` is not a plain path or pattern");
+        refused(&rule(", scripts: ['@php x']"), "3:101: `@php x` is not the name of a script");
+        refused(&rule("").replace("project: app", "project: ../app"), "3:21: `../app` leaves the project");
+        refused(&rule("").replace("project: app", "project: ."), "3:21: the project has no folder of its own");
+        refused(&rule("").replace("mode: '0440'", "mode: '999'"), "3:83: `999` is not a mode");
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(super) struct Recipe {
     /// Whether the packages' Recommends are installed too.
     #[serde(default)]
     pub recommends: bool,
+    /// A PHP project, installed by Composer from its composer.lock.
+    #[serde(default)]
+    pub composer: Option<Placed<Composer>>,
     /// Files, folders and links that are put into the image after the packages.
     #[serde(default)]
     pub files: Vec<Placed<File>>,
@@ -103,6 +106,39 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
     pub directory_mode: Option<Text>,
+}
+
+/// A PHP project. Composer runs without network on exactly what `parvis.lock` names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Composer {
+    /// The folder below `images/NAME/` with composer.json, composer.lock and the project's own files.
+    pub project: Text,
+    /// The absolute path of the project in the image.
+    pub to: Text,
+    /// The recipe of the image in which Composer runs; nothing of it enters this image.
+    pub with: Text,
+    /// The recipe of the image whose PHP must have what the packages require.
+    pub platform: Text,
+    /// `user:group` of all files and folders, by name or number; names are those of this image, else of the platform.
+    pub owner: Text,
+    /// Octal digits in quotes, such as `"0440"`: the mode of every file.
+    #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
+    pub mode: Text,
+    /// The mode of every folder. Unless stated, `mode` with search where it reads.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
+    pub directory_mode: Option<Text>,
+    /// What of the project does not enter the image: paths below it; `*` and `?` stand for parts of one name, `**` for any number of folders.
+    #[serde(default)]
+    pub exclude: Vec<Text>,
+    /// Scripts of composer.json, by name, that run after the installation. No other script runs.
+    #[serde(default)]
+    pub scripts: Vec<Text>,
+    /// `true` where no class is looked for that was not there when the image was built (Composer's `classmap-authoritative`).
+    /// Faster, but wrong for programs that add folders of classes while they run, as Drupal does.
+    #[serde(default)]
+    pub authoritative: bool,
 }
 
 /// A part of another image.
