@@ -1,6 +1,7 @@
 //! All integration tests: one binary, one module per subject.
 
 mod architecture;
+mod bundle;
 mod conditions;
 mod database;
 mod deb;

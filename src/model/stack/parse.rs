@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::catalog::Catalog;
 use crate::model::name::{InvalidName, PartName, VariableName, is_ipv4};
-use crate::model::problem::{Problem, Source, shown};
+use crate::model::problem::{Problem, Source, shown, unseen};
 use crate::model::recipe::parse::{seconds, variable};
 use crate::model::tree::TreePath;
 use crate::model::yaml::{self, NumberOrText, Placed};
@@ -716,8 +716,9 @@ impl Reader<'_> {
 
     /// Reads a text with `${name}` in it.
     fn template(&self, line: u32, column: u32, text: &str) -> Result<Template, Problem> {
-        if text.contains(['\n', '\r', '\0']) {
-            return Err(self.source.problem(line, column, "a line end stands in this text").hint("write it on one line"));
+        if let Some(character) = text.chars().find(|character| unseen(*character)) {
+            let message = format!("the character U+{:04X} stands in this text", u32::from(character));
+            return Err(self.source.problem(line, column, message).hint("write one line of what can be seen"));
         }
         let mut pieces: Vec<Piece> = Vec::new();
         let mut literal = String::new();

@@ -291,7 +291,10 @@ fn rights_sizes_and_times_are_known_ones() {
 
 #[test]
 fn a_value_has_one_line() {
-    service_refused("env: {A: \"a\\nb\"}", "11:14: a line end stands in this text | write it on one line");
+    service_refused(
+        "env: {A: \"a\\nb\"}",
+        "11:14: the character U+000A stands in this text | write one line of what can be seen",
+    );
     service_refused(
         "env: {a-b: x}",
         "11:11: `a-b` is not the name of a variable: capital letters, digits and `_`, starting with a letter, at most 64 | -",
