@@ -1,18 +1,23 @@
 //! The container engine of the machine: docker or podman, by its own command line.
 
-use std::ffi::OsStr;
-use std::io::{self, Read, Write as _};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+mod compose;
+mod containers;
+mod process;
+
+use std::io::{self, Read};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Answers that take longer than this come from a daemon that hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub use self::compose::{Compose, Deployment, Version};
+pub use self::containers::{Container, Info, volume_name};
+use self::process::{Patience, Run};
 
-/// More of what an engine says is not kept.
-const LIMIT: u64 = 4 << 20;
+/// Answers that take longer than this come from a daemon that hangs.
+const ANSWER: Patience = Patience::Whole(Duration::from_secs(20));
+
+/// Work that gives no sign of life for so long is given up.
+const WORK: Patience = Patience::Silence(Duration::from_secs(900));
 
 /// An engine that does not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,10 @@ pub enum EngineError {
     Run { program: String, source: io::Error },
     #[error("the archive for `{program}` cannot be read")]
     Archive { program: String, source: io::Error },
+    #[error("what `{program}` says cannot be kept")]
+    Sink { program: String, source: io::Error },
+    #[error("there is no compose for `{program}`")]
+    NoCompose { program: String },
 }
 
 impl EngineError {
@@ -52,6 +61,7 @@ impl EngineError {
                 "join the group `docker` (`adduser YOU docker`, then log in anew), use `sudo`, or use podman, which needs no rights".into()
             }
             Self::Full { program } => format!("remove what is not used: `{program} system prune`"),
+            Self::NoCompose { .. } => "install it: `apt-get install docker-compose` (or `docker-compose-plugin`, `podman-compose`)".into(),
             _ => return None,
         })
     }
@@ -114,7 +124,7 @@ impl Engine {
         let mut engine = Self { program: program.into(), version: String::new() };
         // A podman that poses as docker has no server, and says so by an empty answer.
         let format = if engine.name() == "podman" { "{{.Client.Version}}" } else { "{{.Server.Version}}" };
-        let said = engine.run("version", &["version", "--format", format], None, Some(PATIENCE))?;
+        let said = engine.run("version", &["version", "--format", format], ANSWER).answer()?;
         engine.version = said.trim().chars().take(80).filter(|character| !character.is_control()).collect();
         Ok(engine)
     }
@@ -127,7 +137,7 @@ impl Engine {
 
     /// Hands an archive to the engine; returns what it says it has loaded: names, or ids where there is no name.
     pub fn load(&self, archive: &mut dyn Read) -> Result<Vec<String>, EngineError> {
-        let said = self.run("load", &["load"], Some(archive), None)?;
+        let said = self.run("load", &["load"], WORK).feed(archive)?;
         let loaded = said.lines().filter_map(|line| {
             ["Loaded image: ", "Loaded image(s): ", "Loaded image ID: "].iter().find_map(|start| line.trim().strip_prefix(start))
         });
@@ -137,7 +147,7 @@ impl Engine {
     /// Returns what the engine knows of an image; `None` where it has none of this name or id.
     pub fn inspect(&self, image: &str) -> Result<Option<Inspected>, EngineError> {
         const ACTION: &str = "image inspect";
-        let said = match self.run(ACTION, &["image", "inspect", "--", image], None, Some(PATIENCE)) {
+        let said = match self.run(ACTION, &["image", "inspect", "--", image], ANSWER).answer() {
             Ok(said) => said,
             Err(EngineError::Failed { words, .. }) if is_absent(&words) => return Ok(None),
             Err(error) => return Err(error),
@@ -147,69 +157,8 @@ impl Engine {
         if images.len() == 1 { Ok(images.pop()) } else { Err(unreadable(format!("{} images", images.len()))) }
     }
 
-    /// Runs the program and returns its standard output.
-    fn run(
-        &self,
-        action: &'static str,
-        arguments: &[impl AsRef<OsStr>],
-        input: Option<&mut dyn Read>,
-        patience: Option<Duration>,
-    ) -> Result<String, EngineError> {
-        let program = || self.program.clone();
-        let mut command = Command::new(&self.program);
-        command.args(arguments).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => EngineError::Absent { program: program() },
-            _ => EngineError::Run { program: program(), source },
-        })?;
-        // Both are read while the archive is written: a full pipe would stop all three.
-        let (out, complaint) = (keep(child.stdout.take()), keep(child.stderr.take()));
-        let fed = match (input, child.stdin.take()) {
-            (Some(archive), Some(stdin)) => feed(archive, stdin),
-            _ => Ok(()),
-        };
-        if let Err(source) = fed {
-            // Half an archive must not be taken for a whole one.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(EngineError::Archive { program: program(), source });
-        }
-        let status = wait(&mut child, patience).map_err(|source| EngineError::Run { program: program(), source })?;
-        let Some(status) = status else {
-            let seconds = patience.unwrap_or_default().as_secs();
-            return Err(EngineError::Silent { program: program(), seconds });
-        };
-        let complaint = complaint.join().unwrap_or_default();
-        if status.success() {
-            return Ok(out.join().unwrap_or_default());
-        }
-        Err(self.explain(action, status, &complaint))
-    }
-
-    /// Turns what an engine complains of into what a person can act upon.
-    fn explain(&self, action: &'static str, status: ExitStatus, complaint: &str) -> EngineError {
-        let program = self.program.clone();
-        let says = |words: &[&str]| words.iter().any(|word| complaint.contains(word));
-        if says(&["permission denied while trying to connect", "dial unix", "connect: permission denied"])
-            && says(&["ermission denied"])
-        {
-            EngineError::Permission { program }
-        } else if says(&[
-            "Cannot connect to the Docker daemon",
-            "Is the docker daemon running",
-            "unable to connect to Podman socket",
-        ]) {
-            EngineError::Daemon { program }
-        } else if says(&["no space left on device"]) {
-            EngineError::Full { program }
-        } else {
-            let lines = complaint.lines().map(str::trim).filter(|line| !line.is_empty());
-            let last: Vec<&str> = lines.rev().take(3).collect();
-            let words: Vec<&str> = last.into_iter().rev().collect();
-            let words = if words.is_empty() { status.to_string() } else { words.join("; ") };
-            EngineError::Failed { program, action, words: words.chars().take(600).collect() }
-        }
+    fn run<'a>(&'a self, action: &'static str, arguments: &[&str], patience: Patience) -> Run<'a> {
+        Run { program: &self.program, action, arguments: arguments.iter().map(Into::into).collect(), hidden: &[], patience }
     }
 }
 
@@ -218,59 +167,17 @@ fn is_absent(words: &str) -> bool {
     ["no such image", "not known", "image not found", "unable to find a name"].iter().any(|known| words.contains(known))
 }
 
-/// Writes the archive to the engine. That it stops listening is for its own words to explain.
-fn feed(archive: &mut dyn Read, mut stdin: ChildStdin) -> io::Result<()> {
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = match archive.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if stdin.write_all(&buffer[..count]).is_err() {
-            return Ok(());
-        }
-    }
-}
-
-/// Keeps the beginning of what a pipe says, and reads the rest.
-fn keep(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let Some(mut pipe) = pipe else { return String::new() };
-        let mut bytes = Vec::new();
-        // What was read before an error is still what was said.
-        let _ = pipe.by_ref().take(LIMIT).read_to_end(&mut bytes);
-        let _ = io::copy(&mut pipe, &mut io::sink());
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
-}
-
-/// Waits for the end; `None` where it took too long, and was ended.
-fn wait(child: &mut Child, patience: Option<Duration>) -> io::Result<Option<ExitStatus>> {
-    let Some(patience) = patience else { return child.wait().map(Some) };
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    while started.elapsed() < patience {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(None)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
 
     use super::*;
 
     /// Makes a program of this name that does what the shell lines say.
-    fn program(name: &str, lines: &str) -> (tempfile::TempDir, String) {
+    pub(super) fn program(name: &str, lines: &str) -> (tempfile::TempDir, String) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         // Written by another process: no thread of this one that starts a program at this moment holds the file open.
@@ -283,7 +190,7 @@ mod tests {
         (folder, path)
     }
 
-    fn engine(lines: &str) -> (tempfile::TempDir, Engine) {
+    pub(super) fn engine(lines: &str) -> (tempfile::TempDir, Engine) {
         let (folder, program) = program("docker", lines);
         (folder, Engine { program, version: String::new() })
     }
@@ -368,10 +275,44 @@ mod tests {
 
     #[test]
     fn a_program_that_hangs_is_ended() {
-        let (_folder, engine) = engine("exec sleep 60");
-        let started = Instant::now();
-        let error = engine.run("version", &["version"], None, Some(Duration::from_millis(100))).unwrap_err();
-        assert!(matches!(error, EngineError::Silent { .. }));
-        assert!(started.elapsed() < Duration::from_secs(10));
+        // A child of the program holds its outputs, as compose does.
+        for lines in ["exec sleep 60", "sleep 60 & wait", "sleep 60"] {
+            let (_folder, engine) = engine(lines);
+            let started = Instant::now();
+            for patience in [Patience::Whole(Duration::from_millis(100)), Patience::Silence(Duration::from_millis(100))] {
+                let run = engine.run("version", &["version"], patience);
+                assert!(matches!(run.answer(), Err(EngineError::Silent { .. })));
+                assert!(matches!(run.feed(&mut io::repeat(0)), Err(EngineError::Silent { .. })));
+                assert!(matches!(run.lines(&mut |_| {}), Err(EngineError::Silent { .. })));
+            }
+            assert!(started.elapsed() < Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn a_program_that_says_something_now_and_then_does_not_hang() {
+        let (_folder, engine) = engine("for i in 1 2 3 4 5; do echo $i; sleep 0.1; done");
+        let run = engine.run("version", &[], Patience::Silence(Duration::from_millis(400)));
+        assert_eq!(run.answer().unwrap(), "1\n2\n3\n4\n5\n");
+    }
+
+    #[test]
+    fn lines_of_both_outputs_come_in_order_and_are_cut_where_they_are_endless() {
+        let (_folder, engine) =
+            engine("echo one; echo two >&2; printf 'a\\tb\\r\\n'; head -c 100000 /dev/zero | tr '\\0' x; exit 3");
+        let mut lines = Vec::new();
+        let status = engine.run("logs", &[], ANSWER).lines(&mut |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(
+            (status.code(), lines.len(), &lines[..3]),
+            (Some(3), 4, &["one".to_owned(), "two".into(), "a    b".into()][..])
+        );
+        assert_eq!(lines[3].len(), 4000);
+    }
+
+    #[test]
+    fn a_full_disk_ends_a_program_whose_words_are_kept() {
+        let (_folder, engine) = engine("yes");
+        let error = engine.run("run", &[], WORK).stream(&mut |_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert!(matches!(error, EngineError::Sink { source, .. } if source.kind() == io::ErrorKind::StorageFull));
     }
 }
