@@ -38,11 +38,25 @@ pub struct Failure {
     snippet: Option<String>,
     hint: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
+    labels: &'static Labels,
+}
+
+/// The words before the sentence, its causes and the hint, in the language of the sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Labels {
+    pub error: &'static str,
+    pub because: &'static str,
+    pub hint: &'static str,
+}
+
+impl Labels {
+    /// The words of every message that is not for volunteers.
+    pub const ENGLISH: Self = Self { error: "error:", because: "because:", hint: "hint:" };
 }
 
 impl Failure {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), snippet: None, hint: None, source: None }
+        Self { kind, message: message.into(), snippet: None, hint: None, source: None, labels: &Labels::ENGLISH }
     }
 
     /// Builds a failure that says "the answer is no" (exit code 1).
@@ -106,6 +120,19 @@ impl Failure {
     pub fn snippet(mut self, snippet: impl Into<String>) -> Self {
         self.snippet = Some(snippet.into());
         self
+    }
+
+    /// Sets the words of another language.
+    #[must_use]
+    pub fn labelled(mut self, labels: &'static Labels) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Returns the words before the sentence, its causes and the hint.
+    #[must_use]
+    pub const fn labels(&self) -> &'static Labels {
+        self.labels
     }
 
     /// Returns who has to act.

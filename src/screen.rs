@@ -8,6 +8,10 @@ pub trait Screen: Sync {
     fn say(&self, line: &str);
     /// Prints a line beside the result: a warning or advice.
     fn note(&self, line: &str);
+    /// Asks a person at a terminal for a line; `None` where nobody sits there.
+    fn ask(&self, _question: &str) -> Option<String> {
+        None
+    }
     /// Prints a document as JSON, with a final newline.
     fn document(&self, value: &Value);
     /// Starts a piece of work that takes a while. Dropping it ends it.

@@ -72,16 +72,17 @@ impl Ui {
 #[must_use]
 pub fn render_failure(failure: &Failure, colour: bool) -> String {
     let paint = |text: &str, code: &str| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
+    let labels = failure.labels();
     let mut lines = vec![match failure.snippet_text() {
         Some(snippet) => snippet.trim_end().to_owned(),
-        None => format!("{} {}", paint("error:", "1;31"), plain(failure.message())),
+        None => format!("{} {}", paint(labels.error, "1;31"), plain(failure.message())),
     }];
     let mut cause = failure.source();
     while let Some(error) = cause {
-        lines.push(format!("  {} {}", paint("because:", "1"), plain(&error.to_string())));
+        lines.push(format!("  {} {}", paint(labels.because, "1"), plain(&error.to_string())));
         cause = error.source();
     }
-    lines.extend(failure.hint_text().map(|hint| format!("{} {}", paint("hint:", "1;36"), plain(hint))));
+    lines.extend(failure.hint_text().map(|hint| format!("{} {}", paint(labels.hint, "1;36"), plain(hint))));
     if failure.kind() == Kind::Bug {
         lines.push("this is a mistake in parvis itself; please report it with the command you typed".to_owned());
     }
@@ -115,6 +116,16 @@ impl Screen for Ui {
         if !self.dress.quiet {
             self.complain(&format!("{}\n", plain(line)));
         }
+    }
+
+    fn ask(&self, question: &str) -> Option<String> {
+        let input = io::stdin();
+        if !input.is_terminal() {
+            return None;
+        }
+        self.complain(&format!("{} ", plain(question)));
+        let mut answer = String::new();
+        input.read_line(&mut answer).ok().map(|_| answer.trim().to_owned())
     }
 
     fn document(&self, value: &Value) {

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod catalog;
 pub mod digest;
+pub mod language;
 pub mod lock;
 pub mod name;
 pub mod problem;
