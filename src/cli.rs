@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::edge::fetch::{FetchOptions, Proxies};
 use crate::failure::Failure;
+use crate::model::language::Language;
 use crate::ui::{Dress, Ui};
 use crate::verbs::{self, Answer, Context};
 
@@ -42,6 +43,9 @@ struct Global {
     /// Print the result as JSON
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
+    /// Language of what volunteers read (default: that of `LC_ALL`, `LC_MESSAGES` or `LANG`)
+    #[arg(long, global = true, value_name = "fr|en", value_parser = ["fr", "en"], help_heading = "Everywhere")]
+    lang: Option<String>,
     /// Print only results and errors
     #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
@@ -68,6 +72,8 @@ enum Verb {
     Load(verbs::load::Arguments),
     /// Write what people need to run a stack into a folder
     Bundle(verbs::bundle::Arguments),
+    /// Start a bundle on this machine, look after it, back it up
+    Demo(verbs::demo::Arguments),
     /// Say which recipe a package is there for
     Why(verbs::why::Arguments),
     /// List packages for which the archive has something newer
@@ -130,6 +136,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Save(arguments) => verbs::save::run(&arguments, &context),
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
+        Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),
         Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
         Verb::Diff(arguments) => verbs::diff::run(&arguments, &context),
@@ -166,9 +173,12 @@ fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
         Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
+    let store = store(global.store)?;
     Ok(Context {
         folder,
-        store: store(global.store)?,
+        state: state().unwrap_or_else(|| store.clone()),
+        store,
+        language: language(global.lang),
         mirrors,
         profile: global.profile,
         json: global.json,
@@ -207,6 +217,19 @@ fn store(option: Option<PathBuf>) -> Result<PathBuf, Failure> {
         .ok_or_else(|| {
             Failure::project("no folder for the store: neither `PARVIS_STORE` nor `HOME` is set").hint("add `--store FOLDER`")
         })
+}
+
+/// Returns the folder of what is remembered: `$XDG_STATE_HOME/parvis`, `~/.local/state/parvis`.
+fn state() -> Option<PathBuf> {
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let state = variable("XDG_STATE_HOME").map(PathBuf::from).filter(|state| state.is_absolute()).or_else(home)?;
+    Some(state.join("parvis"))
+}
+
+/// Returns the language: the option, else the first of the variables that POSIX names, in their order.
+fn language(option: Option<String>) -> Language {
+    let locale = option.or_else(|| ["LC_ALL", "LC_MESSAGES", "LANG"].iter().find_map(|name| variable(name)));
+    Language::of_locale(&locale.unwrap_or_default())
 }
 
 /// Returns an environment variable that is set and not empty.

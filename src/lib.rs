@@ -10,7 +10,7 @@
 //! debian     WHAT DEBIAN SAYS     control version index package resolve  pure
 //! plan       WHAT WILL BE DONE    the steps and their keys, advice       pure
 //! image      WHAT THE BYTES ARE   tar, layers, OCI documents, archives   pure
-//! bundle     WHAT PEOPLE RUN      what a bundle says of itself, its files        pure
+//! bundle     WHAT PEOPLE RUN      what a bundle says, its settings, backups   pure
 //! edge       THE DOORS            disk, network, sandbox, other programs; none imports another
 //! execute    a plan meets the doors
 //! verbs      one file per subcommand

@@ -1,8 +1,10 @@
 //! What people run: values and texts that a bundle consists of.
 
+pub mod backup;
 mod compose;
 mod guide;
 pub mod manifest;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 pub mod write;

@@ -7,6 +7,7 @@ pub mod layout;
 pub mod offer;
 pub mod openpgp;
 pub mod output;
+pub mod place;
 pub mod project;
 pub mod sandbox;
 pub mod sources;

@@ -297,6 +297,11 @@ impl<'a, S: ReadAt + ?Sized> TarFiles<'a, S> {
         }
         Ok(Self { source, places })
     }
+
+    /// Returns the names of all files, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.places.keys().map(Vec::as_slice)
+    }
 }
 
 impl<S: ReadAt + ?Sized> Files for TarFiles<'_, S> {

@@ -50,6 +50,37 @@ const SETTINGS_LIMIT: u64 = 1 << 20;
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let Kind::Compose(arguments) = &arguments.kind;
+    let (folder, manifest) = compose(arguments, context)?;
+    context.answer(
+        || {
+            json!({
+                "format": 1,
+                "folder": folder,
+                "name": manifest.name,
+                "version": manifest.version,
+                "platform": manifest.platform,
+                "files": manifest.files,
+                "images": manifest.images,
+            })
+        },
+        || {
+            let mut lines: Vec<String> = manifest.images.iter().map(|image| image.reference.clone()).collect();
+            let next = if arguments.with_images { "start.sh" } else { "README.md" };
+            lines.push(format!("the bundle of `{}` is in {} (begin with `{next}` there)", manifest.name, folder.display()));
+            lines
+        },
+    );
+    Ok(())
+}
+
+/// Writes the bundle of the project's only stack, without images, to its usual place; returns the folder.
+pub fn of_project(context: &Context<'_>) -> Result<PathBuf, Failure> {
+    let arguments = ComposeArguments { stack: None, with_images: false, output: None, which: Which::tagged("dev") };
+    compose(&arguments, context).map(|(folder, _)| folder)
+}
+
+/// Writes the bundle; returns its folder and what it says of itself.
+fn compose(arguments: &ComposeArguments, context: &Context<'_>) -> Result<(PathBuf, Manifest), Failure> {
     let workplace = Workplace::open(context)?;
     let stack = find(&workplace, arguments.stack.as_deref())?;
     let folder = arguments.output.clone().unwrap_or_else(|| workplace.folder.root().join("out/bundle").join(stack.name.as_str()));
@@ -93,26 +124,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         name == MANIFEST || name == SETTINGS || earlier.as_ref().is_some_and(|earlier| earlier.manifest.files.contains_key(name))
     };
     draft.appear(own).map_err(from_output)?;
-    context.answer(
-        || {
-            json!({
-                "format": 1,
-                "folder": folder,
-                "name": manifest.name,
-                "version": manifest.version,
-                "platform": manifest.platform,
-                "files": manifest.files,
-                "images": manifest.images,
-            })
-        },
-        || {
-            let mut lines: Vec<String> = manifest.images.iter().map(|image| image.reference.clone()).collect();
-            let next = if arguments.with_images { "start.sh" } else { "README.md" };
-            lines.push(format!("the bundle of `{}` is in {} (begin with `{next}` there)", manifest.name, folder.display()));
-            lines
-        },
-    );
-    Ok(())
+    Ok((folder, manifest))
 }
 
 /// Reads the stack that is asked for, or the only one.

@@ -5,6 +5,7 @@ pub mod build;
 pub mod bundle;
 pub mod check;
 mod composer;
+pub mod demo;
 pub mod diff;
 pub mod doctor;
 mod lists;
@@ -27,6 +28,7 @@ use serde_json::Value;
 
 use crate::edge::fetch::FetchOptions;
 use crate::failure::Failure;
+use crate::model::language::Language;
 use crate::screen::Screen;
 
 /// What the command line and the environment said, read once.
@@ -35,6 +37,10 @@ pub struct Context<'a> {
     pub folder: PathBuf,
     /// The store's folder.
     pub store: PathBuf,
+    /// The folder in which parvis remembers things between two commands; what is lost there is asked for again.
+    pub state: PathBuf,
+    /// The language of what volunteers read.
+    pub language: Language,
     /// Mirrors given by option or environment, as `URL` or `ARCHIVE=URL`.
     pub mirrors: Vec<String>,
     /// The profile whose variables recipes see; the project's default where absent.

@@ -1,5 +1,6 @@
 //! `parvis save`: images in one file that docker, podman and skopeo read.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
@@ -41,6 +42,13 @@ pub struct Which {
     /// Architecture of the images (default: this machine's, where the project has it)
     #[arg(long, value_name = "NAME")]
     pub platform: Option<String>,
+}
+
+impl Which {
+    /// Names images by a tag, for the machine's own architecture.
+    pub fn tagged(tag: &str) -> Self {
+        Self { tag: tag.to_owned(), platform: None }
+    }
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
@@ -143,6 +151,11 @@ impl Built {
     /// Returns the full names.
     pub fn names(&self) -> Vec<&str> {
         self.0.iter().map(|image| image.name.as_str()).collect()
+    }
+
+    /// Returns the digests of the manifests.
+    pub fn digests(&self) -> BTreeSet<BlobDigest> {
+        self.0.iter().map(|image| image.manifest.digest).collect()
     }
 
     /// Writes the archive.

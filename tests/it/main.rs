@@ -5,6 +5,7 @@ mod bundle;
 mod conditions;
 mod database;
 mod deb;
+mod demo;
 mod diff;
 mod diversions;
 mod fetch;

@@ -1,6 +1,8 @@
 //! What the tests build their worlds from: packages, archives, servers, projects and accidents made by hand.
 
 pub mod badhttp;
+pub mod fakebundle;
+pub mod fakedocker;
 pub mod fakerepo;
 pub mod killat;
 pub mod mirror;

@@ -1,0 +1,367 @@
+//! `parvis demo up`: images provided, then jobs and services one after the other, each waited for.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::machine::Machine;
+use super::place::{Certificate, Place, Voice};
+use super::words::{Line, Problem};
+use super::{Arguments, Up, images};
+use crate::bundle::manifest::{BundledService, MANIFEST, ServiceKind, When};
+use crate::edge::engine::Container;
+use crate::edge::place;
+use crate::edge::project::ProjectFolder;
+use crate::failure::Failure;
+use crate::screen::Unit;
+use crate::verbs::{Answer, Context, bundle};
+
+/// Lines of a container that failed, shown before the failure.
+const LAST_LINES: usize = 20;
+
+/// A service whose check fails may recover within this time.
+const RECOVERY: Duration = Duration::from_secs(15);
+
+/// A service without a check must run so long to be taken for one that stays.
+const SETTLED: Duration = Duration::from_millis(700);
+
+/// Starts of a service, one after the other, that say that it will not come up.
+const STARTS: u64 = 3;
+
+pub fn run(arguments: &Arguments, up: &Up, context: &Context<'_>) -> Answer {
+    let voice = Voice(context.language);
+    let mut place = match &up.file {
+        Some(file) => Place::named(file, voice)?,
+        None if arguments.bundle.is_none() && in_project(context) => Place::named(&bundle::of_project(context)?, voice)?,
+        None => Place::find(arguments, context)?,
+    };
+    let _held = place.lock()?;
+    if let Some(file) = place.memory.restoring.clone() {
+        return Err(voice.problem(Problem::HalfRestored { file }));
+    }
+    let machine = Machine::find(arguments, &place, context)?;
+    let containers = machine.containers()?;
+    machine.ports(&place, &containers)?;
+    let volumes = machine.engine.volumes().map_err(|error| voice.engine(error))?;
+    if !place.volumes().iter().any(|name| volumes.contains(name)) {
+        place.memory.owes_password = true;
+        place.memory.started = None;
+    }
+    images::provide(&mut place, &machine, context)?;
+    place::started(&context.state, place.folder.path());
+    let fingerprint = place.fingerprint();
+    let unchanged = place.memory.started.as_ref() == Some(&fingerprint) && all_well(&place, &containers);
+    if !unchanged {
+        place.memory.started = None;
+        place.remember()?;
+    }
+    let mut starting =
+        Starting { place: &mut place, machine: &machine, context, timeout: Duration::from_secs(up.timeout), done: Vec::new() };
+    starting.all(unchanged, None)?;
+    let steps = std::mem::take(&mut starting.done);
+    place.memory.started = Some(fingerprint);
+    place.remember()?;
+    tell(&mut place, &machine, context, unchanged, steps)
+}
+
+/// Returns whether this is the folder of a project with a stack, and not that of a bundle.
+fn in_project(context: &Context<'_>) -> bool {
+    !context.folder.join(MANIFEST).is_file()
+        && ProjectFolder::find(&context.folder).and_then(|folder| folder.stack_names()).is_ok_and(|names| !names.is_empty())
+}
+
+/// Returns whether every service that stays runs well.
+pub fn all_well(place: &Place, containers: &[Container]) -> bool {
+    let services = place.manifest.services.iter().filter(|service| service.kind == ServiceKind::Service);
+    services.into_iter().all(|service| {
+        let mut own = containers.iter().filter(|container| container.service == service.name.as_str() && !container.one_off);
+        own.next().is_some_and(Container::is_well)
+    })
+}
+
+/// Says where the demo is to be seen, and whatever else a person has to know.
+fn tell(place: &mut Place, machine: &Machine, context: &Context<'_>, unchanged: bool, steps: Vec<Value>) -> Answer {
+    let login = place.manifest.login.clone();
+    let mut password = None;
+    if let Some(login) = login.as_ref().filter(|_| place.memory.owes_password) {
+        password = Some(read_password(machine, login.service.as_str(), &login.command, place.voice)?);
+    }
+    let (url, user) = match &login {
+        Some(login) => (Some(place.filled(&login.url)), Some(place.filled(&login.user))),
+        None => (None, None),
+    };
+    let volumes = place.volumes();
+    let language = context.language;
+    context.answer(
+        || {
+            let mut answer = json!({
+                "bundle": place.manifest.name, "version": place.manifest.version, "folder": place.folder.path(),
+                "changed": !unchanged, "url": url, "user": user, "volumes": volumes, "steps": steps,
+            });
+            if let Some(password) = &password {
+                answer["password"] = json!(password);
+            }
+            answer
+        },
+        || {
+            let mut lines = Vec::new();
+            if unchanged {
+                lines.push(Line::Unchanged);
+            }
+            lines.extend(url.clone().map(|url| Line::Address { url }));
+            lines.extend(user.clone().map(|user| Line::Login { user }));
+            lines.extend(password.clone().map(|password| Line::Password { password }));
+            lines.extend((login.is_some() && password.is_none()).then_some(Line::PasswordLater));
+            lines.push(Line::Data { volumes: volumes.join(", ") });
+            lines.push(Line::Stop);
+            lines.iter().map(|line| line.text(language)).collect()
+        },
+    );
+    if place.memory.owes_password && password.is_some() {
+        place.memory.owes_password = false;
+        place.remember()?;
+    }
+    Ok(())
+}
+
+/// Has the password read by the one service that may.
+pub fn read_password(machine: &Machine, service: &str, command: &[String], voice: Voice) -> Result<String, Failure> {
+    let said = machine.ask(service, command).map_err(|error| voice.engine(error))?;
+    let password = said.trim_end_matches(['\r', '\n']).to_owned();
+    let odd = password.is_empty() || password.len() > 200 || password.chars().any(char::is_control);
+    if odd { Err(voice.problem(Problem::NoData)) } else { Ok(password) }
+}
+
+/// Something to be done between two steps of a start: where in the list, and what.
+pub type Between<'a> = (usize, &'a mut dyn FnMut(&Machine) -> Result<(), Failure>);
+
+/// A start under way.
+pub struct Starting<'a, 'b> {
+    pub place: &'a mut Place,
+    pub machine: &'a Machine,
+    pub context: &'a Context<'b>,
+    /// How long each service may take until it is ready.
+    pub timeout: Duration,
+    /// What was done, for `--json`.
+    pub done: Vec<Value>,
+}
+
+impl Starting<'_, '_> {
+    /// Goes through all services and jobs in the manifest's order; where nothing changed, only the jobs of every start run.
+    pub fn all(&mut self, unchanged: bool, mut between: Option<Between<'_>>) -> Result<(), Failure> {
+        self.sweep()?;
+        let services = self.place.manifest.services.clone();
+        for (index, service) in services.iter().enumerate() {
+            if let Some((at, act)) = &mut between
+                && *at == index
+            {
+                act(self.machine)?;
+            }
+            match (service.kind, service.when) {
+                (ServiceKind::Job, Some(When::Manual)) => {}
+                (ServiceKind::Job, Some(When::Every)) => self.job(service)?,
+                _ if unchanged => {}
+                (ServiceKind::Job, _) => self.job(service)?,
+                (ServiceKind::Service, _) => self.service(service)?,
+            }
+        }
+        if let Some((at, act)) = &mut between
+            && *at >= services.len()
+        {
+            act(self.machine)?;
+        }
+        Ok(())
+    }
+
+    /// Removes jobs that a killed parvis left running: two of a kind must not work side by side.
+    fn sweep(&self) -> Result<(), Failure> {
+        let is_job = |name: &str| {
+            let service = self.place.manifest.service(name);
+            service.is_some_and(|service| service.kind == ServiceKind::Job && service.when != Some(When::Manual))
+        };
+        let containers = self.machine.containers()?;
+        let left = containers.iter().filter(|container| container.one_off && is_job(&container.service));
+        let left: Vec<&str> = left.map(|container| container.id.as_str()).collect();
+        self.machine.engine.remove_containers(&left).map_err(|error| self.place.voice.engine(error))
+    }
+
+    fn job(&mut self, service: &BundledService) -> Result<(), Failure> {
+        let name = service.name.as_str();
+        let started = Instant::now();
+        let task = self.context.screen.work(name, None, Unit::Items);
+        let mut last = VecDeque::new();
+        let mut certificates = Vec::new();
+        let mut renewed = Vec::new();
+        let words = ["run", "--rm", "--no-deps", "-T", name];
+        let ended = self.machine.deployment.lines("compose run", &words, &mut |line| {
+            if is_of_compose(line) {
+                return;
+            }
+            task.detail(line);
+            certificates.extend(certificate(line));
+            renewed.extend(renewal(line));
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(line.to_owned());
+        });
+        drop(task);
+        let status = ended.map_err(|error| self.place.voice.engine(error))?;
+        if !status.success() {
+            self.show(name, last);
+            return Err(self.place.voice.problem(Problem::Job { name: name.to_owned(), code: status.code() }));
+        }
+        if !certificates.is_empty() {
+            self.place.memory.certificates = certificates;
+        }
+        self.progress(name, &Line::Done, started);
+        self.renew(&renewed)
+    }
+
+    /// Starts anew what still holds keys that are not good any more.
+    fn renew(&mut self, services: &[String]) -> Result<(), Failure> {
+        let containers = self.machine.containers()?;
+        for name in services {
+            let runs = containers
+                .iter()
+                .any(|container| container.service == *name && !container.one_off && container.status == "running");
+            let Some(service) = self.place.manifest.service(name).cloned().filter(|_| runs) else { continue };
+            self.context.screen.note(&Line::Renewed { service: name.clone() }.text(self.context.language));
+            let restarted = self.machine.deployment.answer("compose restart", &["restart", name]);
+            restarted.map_err(|error| self.place.voice.engine(error))?;
+            self.wait(&service, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn service(&mut self, service: &BundledService) -> Result<(), Failure> {
+        let name = service.name.as_str();
+        let started = Instant::now();
+        let mut last = VecDeque::new();
+        let words = ["up", "-d", "--no-deps", name];
+        let task = self.context.screen.work(name, None, Unit::Items);
+        let ended = self.machine.deployment.lines("compose up", &words, &mut |line| {
+            task.detail(line);
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(line.to_owned());
+        });
+        drop(task);
+        let status = ended.map_err(|error| self.place.voice.engine(error))?;
+        if !status.success() {
+            // Somebody else may have taken the port since it was tried.
+            if last.iter().any(|line| line.contains("port is already allocated") || line.contains("address already in use")) {
+                self.machine.ports(self.place, &[])?;
+            }
+            self.show(name, last);
+            return Err(self.place.voice.problem(Problem::Start { name: name.to_owned() }));
+        }
+        self.wait(service, started)
+    }
+
+    /// Waits until a service does what it is there for.
+    fn wait(&mut self, service: &BundledService, started: Instant) -> Result<(), Failure> {
+        let name = service.name.as_str();
+        let task = self.context.screen.work(name, None, Unit::Items);
+        let begun = Instant::now();
+        let mut bad_since: Option<Instant> = None;
+        let (mut starts_before, mut well_since) = (None, None);
+        let mut pause = Duration::from_millis(100);
+        let problem = loop {
+            let containers = self.machine.containers()?;
+            let own = containers.into_iter().rfind(|container| container.service == name && !container.one_off);
+            if let Some(container) = own {
+                let starts = container.restarts.saturating_sub(*starts_before.get_or_insert(container.restarts));
+                let bad = container.health.as_deref() == Some("unhealthy");
+                // Without a check of its own, a service that ends at once would look well at the right moment.
+                let settled = container.is_well()
+                    && (container.health.is_some() || well_since.get_or_insert_with(Instant::now).elapsed() >= SETTLED);
+                if !container.is_well() {
+                    well_since = None;
+                }
+                if settled {
+                    drop(task);
+                    let line = if service.health { Line::Ready } else { Line::Started };
+                    self.progress(name, &line, started);
+                    return Ok(());
+                }
+                bad_since = if bad { bad_since.or(Some(Instant::now())) } else { None };
+                if matches!(container.status.as_str(), "exited" | "dead") || starts >= STARTS {
+                    break (container.id, Problem::Stopped { name: name.to_owned(), code: container.exit_code });
+                }
+                let late = begun.elapsed() >= self.timeout;
+                if bad && late || bad_since.is_some_and(|since| since.elapsed() >= RECOVERY) {
+                    break (container.id, Problem::Unhealthy { name: name.to_owned(), words: container.complaint });
+                }
+                if late {
+                    break (container.id, Problem::Late { name: name.to_owned(), seconds: self.timeout.as_secs() });
+                }
+                task.detail(container.health.as_deref().unwrap_or(&container.status));
+            } else if begun.elapsed() >= self.timeout {
+                return Err(self.place.voice.problem(Problem::Late { name: name.to_owned(), seconds: self.timeout.as_secs() }));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 3 / 2).min(Duration::from_millis(600));
+        };
+        drop(task);
+        let (container, problem) = problem;
+        // That the lines cannot be had is no reason to hide the failure.
+        self.show(name, self.machine.engine.last_lines(&container, LAST_LINES).unwrap_or_default());
+        Err(self.place.voice.problem(problem))
+    }
+
+    fn show(&self, name: &str, lines: impl IntoIterator<Item = String>) {
+        self.context.screen.note(&Line::LastLines { name: name.to_owned() }.text(self.context.language));
+        lines.into_iter().for_each(|line| self.context.screen.note(&format!("  {line}")));
+    }
+
+    fn progress(&mut self, name: &str, how: &Line, started: Instant) {
+        let width = self.place.manifest.services.iter().map(|service| service.name.as_str().len()).max().unwrap_or_default();
+        let tenths = started.elapsed().as_millis() / 100;
+        let how = how.text(self.context.language);
+        let (point, unit) = (self.context.language.choose('.', ','), "s");
+        self.context.screen.note(&format!("{name:<width$}  {how:<8} {:>4}{point}{} {unit}", tenths / 10, tenths % 10));
+        self.done
+            .push(json!({"service": name, "milliseconds": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)}));
+    }
+}
+
+/// Returns whether compose itself says this, of the container that it makes for a job.
+fn is_of_compose(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        ["Container" | "Network" | "Volume", _, state] => {
+            matches!(state, "Creating" | "Created" | "Starting" | "Started" | "Running" | "Recreate" | "Recreated")
+        }
+        // Compose 1.29: `Creating demo_init_run ... done`.
+        [first, _, "..."] | [first, _, "...", _] => matches!(first, "Creating" | "Starting" | "Recreating"),
+        _ => false,
+    }
+}
+
+/// Finds a certificate's last day in a line of the job that makes keys: `certificate NAME …, expires 2027-12-31`.
+fn certificate(line: &str) -> Option<Certificate> {
+    let until = line.split_whitespace().find_map(|word| {
+        let day = word.get(..10)?;
+        day.parse::<jiff::civil::Date>().is_ok().then(|| day.to_owned())
+    })?;
+    let before = line.split(&until).next()?.trim_end();
+    let before = before.trim_end_matches(|last: char| !last.is_alphanumeric());
+    let words = before.split_whitespace().filter(|word| {
+        !matches!(
+            word.trim_end_matches([':', ',']),
+            "certificate" | "expires" | "until" | "good" | "valid" | "kept" | "made" | "renewed" | "authority" | "on"
+        )
+    });
+    let name = words.collect::<Vec<_>>().join(" ").trim_end_matches([',', ':']).to_owned();
+    (!name.is_empty() && name.len() <= 80).then_some(Certificate { name, until })
+}
+
+/// Finds the service that got a new certificate: `renewed SERVICE …`, `renewed certificate SERVICE …`.
+fn renewal(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace().map(|word| word.trim_end_matches([':', ',']));
+    words.find(|word| *word == "renewed")?;
+    words.find(|word| !matches!(*word, "certificate" | "the" | "of" | "for")).map(str::to_owned)
+}
