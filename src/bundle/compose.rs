@@ -82,6 +82,8 @@ impl Draft<'_> {
             ("command", self.command(service)),
             ("environment", (!environment.is_empty()).then_some(Node::Map(environment))),
             ("user", Some(text(format!("{user}:{group}")))),
+            // With a group in `user`, engines do not look for further ones in the image.
+            ("group_add", Node::texts(runtime.groups.iter().map(ToString::to_string))),
             ("read_only", Some(Node::Truth(true))),
             ("cap_drop", Node::texts(["ALL"])),
             ("cap_add", Node::texts(service.capabilities.iter().map(|capability| capability.name.as_str()))),
@@ -128,25 +130,31 @@ impl Draft<'_> {
         service.command.as_ref().and_then(|words| Node::texts(words.iter().map(|word| literal(word))))
     }
 
-    /// Returns what the job that makes keys has to make, one order per argument.
+    /// Returns what the job that makes keys has to make, word by word: no value can become two of them.
     fn orders(&self) -> Vec<String> {
-        let services = || self.stack.services.iter();
-        let authorities = self.stack.authorities.iter().map(|authority| format!("authority {}", authority.name));
-        let certificates =
-            services().flat_map(|service| service.certificates.iter().map(|certificate| self.certificate(service, certificate)));
-        let trusts = services().flat_map(|service| service.trusts.iter().map(|name| format!("trust {} {name}", service.name)));
-        let secrets = services().flat_map(|service| service.secrets.iter().map(|name| format!("secret {} {name}", service.name)));
-        authorities.chain(certificates).chain(trusts).chain(secrets).collect()
-    }
-
-    fn certificate(&self, service: &Service, certificate: &Certificate) -> String {
-        let names: Vec<String> = certificate.names.iter().map(|name| self.fill(name)).collect();
-        let (role, names) = match certificate.role {
-            Role::Server => ("server", names.join(",")),
-            Role::Client => ("client", "-".to_owned()),
-        };
-        let common_name = self.fill(&certificate.common_name);
-        format!("certificate {} {} {role} {common_name} {names}", service.name, certificate.authority)
+        let mut words: Vec<String> = Vec::new();
+        let mut order = |parts: &[&str]| words.extend(parts.iter().map(|part| (*part).to_owned()));
+        for authority in &self.stack.authorities {
+            order(&["authority", authority.name.as_str()]);
+        }
+        for service in &self.stack.services {
+            for Certificate { authority, role, common_name, names, .. } in &service.certificates {
+                let names: Vec<String> = names.iter().map(|name| self.fill(name)).collect();
+                let (role, names) = match role {
+                    Role::Server => ("server", names.join(",")),
+                    Role::Client => ("client", "-".to_owned()),
+                };
+                let common_name = self.fill(common_name);
+                order(&["certificate", service.name.as_str(), authority.as_str(), role, &common_name, &names]);
+            }
+        }
+        for service in &self.stack.services {
+            service.trusts.iter().for_each(|authority| order(&["trust", service.name.as_str(), authority.as_str()]));
+        }
+        for service in &self.stack.services {
+            service.secrets.iter().for_each(|secret| order(&["secret", service.name.as_str(), secret.as_str()]));
+        }
+        words
     }
 
     fn volumes(&self, service: &Service) -> Option<Node> {

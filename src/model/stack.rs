@@ -321,7 +321,7 @@ impl ParameterKind {
                 value.trim() == value && !value.contains('\\') && !value.contains("${"),
                 "a line of text without blanks at its ends, and without `\\` and `${`",
             ),
-            Self::Host => (is_host(value), "a host name such as `www.example.org`, or an IPv4 address"),
+            Self::Host => (is_host(value), "a host name in small letters such as `www.example.org`, or an IPv4 address"),
             Self::Port => (number.is_some_and(|port| (1..=65535).contains(&port)), "a number from 1 to 65535"),
             Self::Address => (is_ipv4(value), "an IPv4 address such as `127.0.0.1`"),
             Self::Mail => (is_mail(value), "an address such as `name@example.org`"),
@@ -339,19 +339,21 @@ impl ParameterKind {
     }
 }
 
-/// Whether a text is a host name (RFC 1123, section 2.1) or an IPv4 address.
+/// Whether a text is a host name (RFC 1123, section 2.1), in small letters so that it is one name everywhere, or an IPv4 address.
 fn is_host(text: &str) -> bool {
     let label = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         (1..=63).contains(&part.len()) && part.bytes().all(allowed) && !part.starts_with('-') && !part.ends_with('-')
     };
-    let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    // A name whose last part is a number is taken for an address by some readers.
+    let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     text.len() <= 253 && if numeric { is_ipv4(text) } else { text.split('.').all(label) }
 }
 
 fn is_mail(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".!%&*+/=?^_|~-".contains(&byte);
-    text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && name.bytes().all(allowed) && is_host(host))
+    text.split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && name.bytes().all(allowed) && is_host(&host.to_ascii_lowercase()))
 }
 
 /// Whether compose, docker, a dynamic linker or a shell takes a variable of this name for its own.

@@ -35,6 +35,8 @@ pub const DEBIAN_ACCOUNTS: [(&str, u32); 20] = [
 pub struct Runtime {
     /// User and group by number; absent where a package chooses the number.
     pub user: Option<(u32, u32)>,
+    /// Further groups, by number, as engines look them up where the recipe names no group.
+    pub groups: Vec<u32>,
     pub has_health_check: bool,
     pub ports: BTreeSet<Port>,
 }
@@ -46,6 +48,7 @@ pub fn runtime(catalog: &Catalog, image: &ImageName) -> Runtime {
     let user = line.iter().rev().find_map(|recipe| recipe.config.user.as_deref()).unwrap_or("0:0");
     Runtime {
         user: user_and_group(&line, user),
+        groups: groups(&line, user),
         has_health_check: line.iter().rev().find_map(|recipe| recipe.config.health.as_ref()).is_some(),
         ports: line.iter().flat_map(|recipe| recipe.config.ports.iter().copied()).collect(),
     }
@@ -61,6 +64,12 @@ fn user_and_group(line: &[&Recipe], text: &str) -> Option<(u32, u32)> {
         account.map(|account| account.gid).or_else(debian)
     };
     Some((uid, group.map_or_else(own, |group| group_number(line, group))?))
+}
+
+fn groups(line: &[&Recipe], text: &str) -> Vec<u32> {
+    let uid = if text.contains(':') { None } else { user_number(line, text) };
+    let account = line.iter().flat_map(|recipe| &recipe.users).find(|account| Some(account.uid) == uid);
+    account.into_iter().flat_map(|account| &account.groups).filter_map(|group| group_number(line, group.as_str())).collect()
 }
 
 /// Returns the number of a user, where it is fixed.
@@ -98,7 +107,7 @@ mod tests {
     use crate::model::problem::Source;
 
     fn runtime_of(config: &str) -> Runtime {
-        let base = "description: x\nfrom: scratch\nusers: [{name: db, uid: 990, gid: 991, group: dbs}]\nconfig: {ports: [443]}\n";
+        let base = "description: x\nfrom: scratch\nusers: [{name: db, uid: 990, gid: 991, group: dbs, groups: [www-data]}]\nconfig: {ports: [443]}\n";
         let child = format!("description: x\nfrom: base\nconfig: {{{config}}}\n");
         let files = [("base", base), ("child", &child)];
         let file = |(name, text): (&str, &str)| (name.parse().unwrap(), Source::new(name, text));
@@ -121,6 +130,7 @@ mod tests {
             let quoted = if user.parse::<u32>().is_ok() { format!("user: '{user}'") } else { format!("user: {user}") };
             assert_eq!(runtime_of(&quoted).user, ids, "{user}");
         }
+        assert_eq!((runtime_of("user: db").groups, runtime_of("user: 'db:dbs'").groups), (vec![33], Vec::new()));
         assert_eq!(runtime_of("").user, Some((0, 0)), "no user is root");
         assert_eq!(runtime_of("ports: [80]").ports.len(), 2);
         assert!(runtime_of("health: {command: [a]}").has_health_check && !runtime_of("").has_health_check);

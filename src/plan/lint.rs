@@ -404,7 +404,7 @@ fn is_shell(program: &str) -> bool {
     matches!(program.rsplit('/').next(), Some("sh" | "bash" | "dash"))
 }
 
-fn names_secret(name: &str) -> bool {
+pub(super) fn names_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase().replace(['-', '.'], "_");
     !name.ends_with("_FILE") && (SECRET_NAMES.iter().any(|part| name.contains(part)) || name.ends_with("_KEY"))
 }

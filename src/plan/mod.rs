@@ -7,3 +7,4 @@ pub mod identity;
 pub mod lint;
 pub mod locking;
 pub mod steps;
+pub mod wiring;

@@ -1,13 +1,20 @@
 //! `parvis check`: are the project's files right, and what could be better?
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
+use super::workplace::{Workplace, open_store};
 use super::{Answer, Context};
 use crate::edge::project::{PROJECT_FILE, ProjectError, ProjectFolder, StatCache};
+use crate::execute;
 use crate::failure::Failure;
 use crate::model::catalog::Catalog;
+use crate::model::name::ImageName;
 use crate::model::recipe::FileSource;
+use crate::model::tree::Tree;
 use crate::plan::lint::{self, Advice};
+use crate::plan::wiring;
 
 /// Check the project's files and give advice.
 #[derive(Debug, clap::Args)]
@@ -19,19 +26,45 @@ pub struct Options {
 
 /// Reads everything that a build reads of the project, and prints advice.
 pub fn run(options: &Options, context: &Context<'_>) -> Answer {
-    let folder = ProjectFolder::find(&context.folder)?;
-    let project = folder.project()?;
-    let variables =
-        project.variables(context.profile.as_deref()).map_err(|error| Failure::project(error.to_string()).hint(error.hint()))?;
-    let catalog = folder.catalog(&variables)?;
-    check_sources(&folder, &catalog)?;
-    let advice = lint::lint(&project, PROJECT_FILE, &catalog);
+    let workplace = Workplace::open(context)?;
+    let Workplace { folder, project, catalog, .. } = &workplace;
+    check_sources(folder, catalog)?;
+    let mut advice = lint::lint(project, PROJECT_FILE, catalog);
+    let mut trees = None;
+    for name in folder.stack_names().map_err(Failure::from)? {
+        let (stack, source) = workplace.stack(&name)?;
+        let trees = trees.get_or_insert_with(|| built_trees(&workplace, context));
+        advice.extend(wiring::lint(&stack, &source, catalog, trees));
+    }
+    advice.sort_unstable();
     let images = catalog.len();
     context.answer(|| json!({ "format": 1, "images": images, "advice": advice }), || lines(images, &advice));
     if options.strict && !advice.is_empty() {
         return Err(Failure::no(format!("there is advice to follow: {}", count(advice.len(), "piece", "pieces"))));
     }
     Ok(())
+}
+
+/// Returns what the images hold that are built as the recipes are now. A project that was never locked or built has none.
+fn built_trees(workplace: &Workplace, context: &Context<'_>) -> BTreeMap<ImageName, Tree> {
+    let read = || -> Result<BTreeMap<ImageName, Tree>, Failure> {
+        let store = open_store(context)?;
+        let lock = workplace.lock()?;
+        let platform = workplace.platform(context, None)?;
+        let names = workplace.select(&[])?;
+        let sources = workplace.sources(&names, &store)?;
+        let plan = workplace.plan(&names, &lock, &platform, &sources)?;
+        let site = workplace.site(context, &store, &lock, &sources);
+        let mut trees = BTreeMap::new();
+        for image in &plan.images {
+            if let Some(tree) = execute::finished(&site, &plan, &image.name)? {
+                trees.insert(image.name.clone(), tree);
+            }
+        }
+        Ok(trees)
+    };
+    // Advice from the recipes alone is better than none.
+    read().unwrap_or_default()
 }
 
 /// Looks at every source that a recipe names, as a build would.

@@ -49,7 +49,7 @@ fn ok(output: &Output, what: &str) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Reads YAML as PyYAML does, which is a reader of YAML 1.1.
+/// Reads YAML as `PyYAML` does, which is a reader of YAML 1.1.
 fn by_python(text: &str) -> Value {
     let place = tempfile::NamedTempFile::new().unwrap();
     fs::write(place.path(), text).unwrap();

@@ -130,7 +130,7 @@ fn parameters_have_values_of_their_kind_and_names_of_their_own() {
         (
             ParameterKind::Host,
             &["localhost", "a.example.org", "10.0.0.1"][..],
-            &["", "..", "a..b", "-a", "a_b", "1.2.3", "a b"][..],
+            &["", "..", "a..b", "-a", "a_b", "1.2.3", "a b", "A", "a.1"][..],
         ),
         (ParameterKind::Port, &["1", "65535"], &["0", "65536", "+1", "01", ""]),
         (ParameterKind::Address, &["0.0.0.0", "127.0.0.1"], &["::1", "localhost", "1.2.3.04", "1.2.3"]),
