@@ -247,6 +247,8 @@ fn program(rule: &ComposerRule, arguments: &[&str]) -> Program {
             ("COMPOSER_NO_AUDIT", "1"),
             ("HOME", "/tmp"),
             ("LC_ALL", "C.UTF-8"),
+            // Plugins start other programs by their names.
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
             // The image's own folder of further settings, then the offer's.
             ("PHP_INI_SCAN_DIR", ":/parvis/php"),
             ("TZ", "UTC0"),

@@ -71,6 +71,19 @@ fn built_trees(workplace: &Workplace, context: &Context<'_>) -> BTreeMap<ImageNa
 fn check_sources(folder: &ProjectFolder, catalog: &Catalog) -> Result<(), Failure> {
     let mut cache = StatCache::nowhere();
     for member in catalog.iter() {
+        if let Some(rule) = &member.recipe.composer {
+            let listed = folder.sources(&member.recipe.name, &rule.project, &mut cache);
+            let listed = listed.map_err(Failure::from)?;
+            if !listed.iter().any(|file| file.path.as_bytes() == b"composer.json") {
+                let word = String::from_utf8_lossy(rule.project.as_bytes()).into_owned();
+                let message = format!("the folder `images/{}/{word}` holds no `composer.json`", member.recipe.name);
+                return Err(member
+                    .source
+                    .problem_at_word(rule.line, &word, message)
+                    .hint("write the project's requirements there")
+                    .into());
+            }
+        }
         for rule in &member.recipe.files {
             let FileSource::Project(source) = &rule.what else { continue };
             folder.sources(&member.recipe.name, source, &mut cache).map_err(|error| {

@@ -63,7 +63,8 @@ impl<'a> Project<'a> {
         String::from_utf8_lossy(self.rule.project.as_bytes()).into_owned()
     }
 
-    fn folder(&self) -> String {
+    /// Returns the folder's name below the project's own.
+    pub fn folder(&self) -> String {
         format!("images/{}/{}", self.recipe.name, self.name())
     }
 

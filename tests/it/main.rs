@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bundle;
+mod composer;
 mod conditions;
 mod database;
 mod deb;
