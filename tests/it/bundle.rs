@@ -249,10 +249,9 @@ fn every_compose_of_the_machine_understands_the_sample() {
         assert_eq!(services["keys"]["network_mode"], "none", "{who}");
         assert_eq!(read["networks"]["db"]["internal"], true, "{who}");
         assert!(serde_json::to_string(&services["proxy"]["ports"]).unwrap().contains("9443"), "{who}");
-        assert_eq!(
-            services["keys"]["command"][3], "certificate proxy outside server localhost proxy,localhost,127.0.0.1",
-            "{who}"
-        );
+        let orders: Vec<&str> = services["keys"]["command"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let order = ["certificate", "proxy", "outside", "server", "localhost", "proxy,localhost,127.0.0.1"];
+        assert!(orders.windows(order.len()).any(|words| words == order), "{who}: {orders:?}");
         for (name, service) in services.as_object().unwrap() {
             assert_eq!(service["read_only"], true, "{who}: {name}");
             assert_eq!(service["cap_drop"], json!(["ALL"]), "{who}: {name}");
