@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::trees::{from_sandbox, image_accounts, path, start, words};
+use super::trees::{Purpose, from_sandbox, image_accounts, path, start, words};
 use super::{Site, from_store};
 use crate::composer::definition::{COMPOSER_JSON, Definition};
 use crate::composer::locked::COMPOSER_LOCK;
@@ -230,7 +230,7 @@ fn render(list: &BTreeMap<String, String>) -> String {
 /// Starts a sandbox on an image with further folders on top.
 fn open(site: &Site<'_>, place: &Place<'_>, above: &[PathBuf]) -> Result<Sandbox, Failure> {
     let folders = above.iter().chain(&place.folders).cloned().collect();
-    start(site, folders, place.tree, place.image, false)
+    start(site, folders, place.tree, place.image, Purpose::Commands)
 }
 
 /// Returns a command of Composer in the project's folder.

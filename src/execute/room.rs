@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Site;
-use super::trees::{image_accounts, lower, read_path, start};
+use super::trees::{Purpose, image_accounts, lower, read_path, start};
 use crate::edge::sandbox::{Outcome, Program, Sandbox, Stream};
 use crate::failure::Failure;
 use crate::model::name::ImageName;
@@ -44,7 +44,7 @@ impl<'a> Room<'a> {
         };
         let tree = finished(site, plan, image)?.ok_or_else(not_built)?;
         let folders = lower(site, plan, image, &BTreeMap::new(), &tree)?;
-        let sandbox = start(site, folders, &tree, image, false)?;
+        let sandbox = start(site, folders, &tree, image, Purpose::Room)?;
         let config = site.catalog.config(image);
         Ok(Self { site, image: image.clone(), tree, config, sandbox })
     }

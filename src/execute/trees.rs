@@ -171,7 +171,7 @@ impl<'a> Trees<'a> {
         let (status, unincorp) = (path(b"var/lib/dpkg/status")?, path(b"var/lib/dpkg/triggers/Unincorp")?);
         let Some(mut run) = configuration.next().map_err(wrong)? else { return Ok(configuration.into_database()) };
         let task = self.site.screen.work(&format!("{image}: scripts"), None, Unit::Items);
-        let mut sandbox = start(self.site, self.lower(image, tree)?, tree, image, !self.site.plain_scripts)?;
+        let mut sandbox = start(self.site, self.lower(image, tree)?, tree, image, Purpose::Scripts)?;
         loop {
             task.detail(&format!("{} {}", run.package, run.arguments.join(" ")));
             // The trigger of a parent's package was set off by one of the new ones: it is as new as the newest.
@@ -194,7 +194,7 @@ impl<'a> Trees<'a> {
                 sandbox.finish().map_err(from_sandbox)?;
                 *tree = unpack_over(self.site, image, tree, &[package], configuration.database())?;
                 configuration.unpacked(new);
-                sandbox = start(self.site, self.lower(image, tree)?, tree, image, !self.site.plain_scripts)?;
+                sandbox = start(self.site, self.lower(image, tree)?, tree, image, Purpose::Scripts)?;
             }
             match configuration.next().map_err(wrong)? {
                 Some(next) => run = next,
@@ -246,7 +246,7 @@ impl<'a> Trees<'a> {
         let mut tree = before.clone();
         let task = self.site.screen.work(&format!("{image}: run"), None, Unit::Items);
         task.detail(&rule.command.join(" "));
-        let mut sandbox = start(self.site, self.lower(image, &tree)?, &tree, image, false)?;
+        let mut sandbox = start(self.site, self.lower(image, &tree)?, &tree, image, Purpose::Commands)?;
         let (uid, gid, groups) = super::room::run_as(self.site, &tree, rule.user.as_deref())
             .map_err(|what| Failure::project(format!("recipes/{image}.yaml, line {}: {what}", rule.line)))?;
         let env = steps::environment(&self.site.catalog.config(image), &rule.env);
@@ -342,18 +342,31 @@ fn script(image: &ImageName, sandbox: &mut Sandbox, run: &ScriptRun, date: i64) 
         .hint("the lines above are the script's own; it ran without network and without anything of this machine"))
 }
 
-/// Starts a sandbox on these folders; `natives` is for maintainer scripts alone.
+/// What a sandbox is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Maintainer scripts.
+    Scripts,
+    /// Commands of a recipe that build.
+    Commands,
+    /// A finished image that is tried: only here may programs talk to each other over the loopback interface.
+    Room,
+}
+
+/// Starts a sandbox on these folders. Native programs answer for maintainer scripts alone.
 pub(super) fn start(
     site: &Site<'_>,
     lower: Vec<PathBuf>,
     tree: &Tree,
     image: &ImageName,
-    natives: bool,
+    purpose: Purpose,
 ) -> Result<Sandbox, Failure> {
     let scratch = site.store.scratch().map_err(from_store)?;
     let shims = SHIMS.iter().map(|(at, content)| Ok((path(at)?, content.to_vec()))).collect::<Result<_, Failure>>()?;
     let owners = tree.iter().filter_map(|(path, entry)| owner(path, entry)).collect();
-    let spec = Spec { owners, shims, natives, ..Spec::new(Source::Layers(lower), scratch) };
+    let natives = purpose == Purpose::Scripts && !site.plain_scripts;
+    let loopback = purpose == Purpose::Room;
+    let spec = Spec { owners, shims, natives, loopback, ..Spec::new(Source::Layers(lower), scratch) };
     Sandbox::start(&spec).map_err(|error| {
         let failure = from_sandbox(error);
         let message = format!("cannot start a sandbox for the image `{image}`: {}", failure.message());

@@ -341,6 +341,7 @@ fn setup(spec: &Spec) -> Setup {
         owners: spec.owners.iter().map(ownership).collect(),
         shims: spec.shims.iter().map(|(path, content)| (Bytes(path.as_bytes().to_vec()), Bytes(content.clone()))).collect(),
         natives: spec.natives,
+        loopback: spec.loopback,
         processes: spec.limits.processes,
         bytes: spec.limits.bytes,
         without: spec.without,

@@ -218,6 +218,8 @@ pub struct Spec {
     pub shims: Vec<(TreePath, Vec<u8>)>,
     /// Lets native programs answer for those scripts of Debian that have one: faster, with the same results.
     pub natives: bool,
+    /// Lets programs reach each other under 127.0.0.1, and still nothing else: servers are tried so. Builds do without.
+    pub loopback: bool,
     pub limits: Limits,
     /// The rung to take; the highest that works when not given.
     pub privilege: Option<Privilege>,
@@ -238,6 +240,7 @@ impl Spec {
             owners: Vec::new(),
             shims: Vec::new(),
             natives: false,
+            loopback: false,
             limits: Limits::default(),
             privilege: None,
             on_disk: false,

@@ -31,6 +31,20 @@ pub fn fork() -> io::Result<Option<Pid>> {
     Ok(Pid::from_raw(i32::try_from(pid).unwrap_or(0)))
 }
 
+/// Raises the loopback interface of this network namespace, which a new one has but leaves down (netdevice(7)).
+pub fn raise_loopback() -> io::Result<()> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    // SAFETY: all zeros are a valid request: numbers, and a name that ends at once.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *place = libc::c_char::from_ne_bytes([byte]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    // SAFETY: the kernel reads a request of this shape and keeps no pointer to it.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
+    Ok(())
+}
+
 /// A program about to be started.
 pub struct Spawn<'a> {
     /// The paths to try, in order.

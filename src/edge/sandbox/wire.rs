@@ -76,6 +76,8 @@ pub struct Setup {
     pub owners: Vec<Ownership>,
     pub shims: Vec<(Bytes, Bytes)>,
     pub natives: bool,
+    /// Whether the loopback interface is up.
+    pub loopback: bool,
     pub processes: u32,
     pub bytes: u64,
     /// Feature to pretend missing, so that tests can meet every refusal.

@@ -1,6 +1,7 @@
 //! Inside the sandbox: the process that builds it, is its process 1, and starts every program.
 
 use std::ffi::CString;
+use std::fs;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -136,6 +137,12 @@ fn first_process(channel: &Channel, setup: &Setup, privilege: Privilege) -> io::
 fn prepare<'a>(channel: &'a Channel, setup: &'a Setup, single: bool) -> Result<(Worker<'a>, Upper), SetupError> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(None, "be bound to parvis")?;
     rustix::process::umask(Mode::from(0));
+    if setup.loopback {
+        sys::raise_loopback().step(Feature::Namespaces, "raise the loopback interface")?;
+        // As in a container of Docker since 20.10 and of Podman: every port is open to everyone. Written while `/proc` is the host's,
+        // where this path is still that of the own network. Where it is read-only, as in a container, a server on a low port says so.
+        let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    }
     let (layers, links, upper, covers) = mounts::enter(setup, single)?;
     rustix::process::umask(Mode::from(0o022));
     let hook = Hook::new(&covers).step(None, "lay out the native programs")?;
