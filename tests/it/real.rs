@@ -54,7 +54,7 @@ fn the_images_of_this_repository_are_built_and_keep_their_promises() {
     place.run(&["lock", "--update"]);
     place.run(&["lock", "--check"]);
     let table = place.run(&["build"]);
-    assert!(table.contains("3 images built"), "{table}");
+    assert!(table.contains("12 images built"), "{table}");
     let again = place.run(&["build"]);
     assert!(again.contains("nothing changed"), "{again}");
     let tests = place.run(&["test"]);

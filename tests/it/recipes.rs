@@ -7,6 +7,9 @@ use parvis::edge::project::{ProjectFolder, SourceKind, StatCache};
 use parvis::model::project::Project;
 use parvis::model::recipe::{FileSource, Recipe};
 
+const IMAGES: [&str; 12] =
+    ["base", "composer_base", "composer_files", "cron", "db", "httpd", "init", "php", "proxy", "selfkeys", "tools", "update"];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -31,7 +34,11 @@ fn the_projects_own_recipes_are_read_in_building_order() {
     let project = folder().project().unwrap();
     let catalog = folder().catalog(&project.variables(None).unwrap()).unwrap();
     let names: Vec<&str> = catalog.iter().map(|member| member.recipe.name.as_str()).collect();
-    assert_eq!(names, ["base", "php", "httpd"]);
+    let parents = ["base", "php", "tools", "cron"].map(|name| names.iter().position(|found| *found == name));
+    assert!(parents.is_sorted() && parents[0] == Some(0), "{names:?}");
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, IMAGES);
 }
 
 #[test]
@@ -61,7 +68,7 @@ fn every_source_that_a_recipe_names_is_there() {
 #[test]
 fn the_projects_own_files_fit_the_schemas() {
     assert_eq!(complaints(&Project::schema(), &read("parvis.yaml")), [""; 0]);
-    for name in ["base", "php", "httpd"] {
+    for name in IMAGES {
         assert_eq!(complaints(&Recipe::schema(), &read(&format!("recipes/{name}.yaml"))), [""; 0], "{name}");
     }
     let sample = read("src/model/recipe/sample.yaml");

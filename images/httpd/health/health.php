@@ -18,9 +18,9 @@ if (trim($answer) !== 'well') {
 }
 
 // TLS answers on 444 with a certificate that those who connect will accept: ours, for this name, and not expired.
-$keys = getenv('HTTPD_KEYS') ?: '/keys';
+$keys = getenv('KEYS') ?: '/keys';
 $context = stream_context_create(['ssl' => [
-    'cafile' => "$keys/ca.crt",
+    'cafile' => "$keys/inside-ca.crt",
     'peer_name' => 'httpd',
     'verify_peer' => true,
     'verify_peer_name' => true,
@@ -42,7 +42,21 @@ if ($connection === false) {
 // What the server shows is what is mounted now: otherwise it was not started again after the keys changed.
 $shown = stream_context_get_params($connection)['options']['ssl']['peer_certificate'];
 fclose($connection);
-$mounted = openssl_x509_read((string) file_get_contents("$keys/httpd.crt"));
+$mounted = openssl_x509_read((string) file_get_contents("$keys/inside-server.crt"));
 if ($mounted === false || openssl_x509_fingerprint($shown, 'sha256') !== openssl_x509_fingerprint($mounted, 'sha256')) {
     unhealthy('the server still shows the certificate of before');
+}
+
+// The application reaches its database, with its own account and over TLS. Its own words say what is missing.
+if (is_file('/app/bin/annuaire')) {
+    $process = proc_open(
+        ['timeout', '5', PHP_BINARY, '/app/bin/annuaire', 'health'],
+        [1 => ['pipe', 'w'], 2 => ['redirect', 1]],
+        $pipes,
+        '/',
+    );
+    $said = $process === false ? '' : (string) stream_get_contents($pipes[1]);
+    if ($process === false || proc_close($process) !== 0) {
+        unhealthy('the application: ' . trim(substr($said, 0, 200)));
+    }
 }
