@@ -27,6 +27,8 @@ pub trait Screen: Sync {
 pub enum Unit {
     Bytes,
     Items,
+    /// Nothing: it is waited for, and whoever waits says in a line of its own how it ended.
+    Wait,
 }
 
 /// A piece of work under way.

@@ -141,7 +141,7 @@ impl Screen for Ui {
     }
 
     fn work(&self, title: &str, total: Option<u64>, unit: Unit) -> Box<dyn Task> {
-        if self.dress.quiet {
+        if self.dress.quiet || unit == Unit::Wait && !self.dress.bars {
             return Box::new(Silent);
         }
         if !self.dress.bars {
@@ -150,7 +150,7 @@ impl Screen for Ui {
         let bar = self.bars.add(total.map_or_else(ProgressBar::new_spinner, ProgressBar::new));
         let template = match (total, unit) {
             (Some(_), Unit::Bytes) => "{prefix:<12} {bar:24} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:<12} {wide_msg}",
-            (Some(_), Unit::Items) => "{prefix:<12} {bar:24} {pos:>6}/{len:<6} {wide_msg}",
+            (Some(_), _) => "{prefix:<12} {bar:24} {pos:>6}/{len:<6} {wide_msg}",
             (None, _) => "{prefix:<12} {spinner} {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -210,7 +210,7 @@ impl Lines {
     fn amount(&self, count: u64) -> String {
         match self.unit {
             Unit::Bytes => size(count),
-            Unit::Items => count.to_string(),
+            Unit::Items | Unit::Wait => count.to_string(),
         }
     }
 

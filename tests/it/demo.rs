@@ -29,7 +29,7 @@ impl World {
         let bundle = FakeBundle::new(&docker.home().join("parish-1.4.0"));
         docker.set("loads", &bundle.ids.iter().map(|(config, _)| config.clone() + "\n").collect::<String>());
         docker.set("tools/cat", &format!("echo {PASSWORD}\n"));
-        docker.set("jobs/selfkeys", "echo 'certificate db database server db: kept, expires 2099-12-31'\n");
+        docker.set("jobs/selfkeys", "echo 'kept      certificate db database server (db), until 2099-12-31'\n");
         Self { docker, bundle }
     }
 
@@ -410,7 +410,7 @@ fn two_at_once_do_not_get_in_each_others_way() {
 #[test]
 fn services_whose_keys_were_renewed_start_anew() {
     let world = World::running();
-    world.docker.set("jobs/selfkeys", "echo 'renewed db database server: expires 2099-12-31'\n");
+    world.docker.set("jobs/selfkeys", "echo 'renewed   certificate db database server (db), which was near its end, until 2099-12-31; its service has to be started again'\n");
     let said = world.up(0);
     assert!(said.err.contains("`db` has new keys"), "{}", said.err);
     assert_eq!(world.asked(), ["run --rm --no-deps -T selfkeys", "restart db"]);

@@ -41,7 +41,7 @@ impl Machine {
             engine: format!("{} {}", engine.name(), engine.version),
             compose: format!("{} {}", compose.name(), compose.version),
         };
-        context.screen.work(place.manifest.name.as_str(), None, crate::screen::Unit::Items).detail(&using.text(voice.0));
+        context.screen.work(place.manifest.name.as_str(), None, crate::screen::Unit::Wait).detail(&using.text(voice.0));
         let deployment = Deployment {
             compose,
             name: place.project.clone(),

@@ -189,7 +189,7 @@ impl Starting<'_, '_> {
     fn job(&mut self, service: &BundledService) -> Result<(), Failure> {
         let name = service.name.as_str();
         let started = Instant::now();
-        let task = self.context.screen.work(name, None, Unit::Items);
+        let task = self.context.screen.work(name, None, Unit::Wait);
         let mut last = VecDeque::new();
         let mut certificates = Vec::new();
         let mut renewed = Vec::new();
@@ -240,7 +240,7 @@ impl Starting<'_, '_> {
         let started = Instant::now();
         let mut last = VecDeque::new();
         let words = ["up", "-d", "--no-deps", name];
-        let task = self.context.screen.work(name, None, Unit::Items);
+        let task = self.context.screen.work(name, None, Unit::Wait);
         let ended = self.machine.deployment.lines("compose up", &words, &mut |line| {
             task.detail(line);
             if last.len() == LAST_LINES {
@@ -264,7 +264,7 @@ impl Starting<'_, '_> {
     /// Waits until a service does what it is there for.
     fn wait(&mut self, service: &BundledService, started: Instant) -> Result<(), Failure> {
         let name = service.name.as_str();
-        let task = self.context.screen.work(name, None, Unit::Items);
+        let task = self.context.screen.work(name, None, Unit::Wait);
         let begun = Instant::now();
         let mut bad_since: Option<Instant> = None;
         let (mut starts_before, mut well_since) = (None, None);
@@ -341,27 +341,58 @@ fn is_of_compose(line: &str) -> bool {
     }
 }
 
-/// Finds a certificate's last day in a line of the job that makes keys: `certificate NAME …, expires 2027-12-31`.
+/// Reads a line of the job that makes keys about a certificate or an authority:
+/// `kept certificate SERVICE AUTHORITY server (NAME), until 2027-12-31`.
 fn certificate(line: &str) -> Option<Certificate> {
-    let until = line.split_whitespace().find_map(|word| {
-        let day = word.get(..10)?;
-        day.parse::<jiff::civil::Date>().is_ok().then(|| day.to_owned())
-    })?;
-    let before = line.split(&until).next()?.trim_end();
-    let before = before.trim_end_matches(|last: char| !last.is_alphanumeric());
-    let words = before.split_whitespace().filter(|word| {
-        !matches!(
-            word.trim_end_matches([':', ',']),
-            "certificate" | "expires" | "until" | "good" | "valid" | "kept" | "made" | "renewed" | "authority" | "on"
-        )
-    });
-    let name = words.collect::<Vec<_>>().join(" ").trim_end_matches([',', ':']).to_owned();
-    (!name.is_empty() && name.len() <= 80).then_some(Certificate { name, until })
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let name = match words[..] {
+        ["kept" | "made" | "renewed", "certificate", service, authority, usage, ..] => format!("{service} {authority} {usage}"),
+        ["kept" | "made" | "renewed", "authority", authority, ..] => format!("authority {}", authority.trim_end_matches(',')),
+        _ => return None,
+    };
+    let until = words.iter().position(|word| *word == "until").and_then(|at| words.get(at + 1)?.get(..10))?;
+    until.parse::<jiff::civil::Date>().ok()?;
+    Some(Certificate { name: name.chars().take(80).collect(), until: until.to_owned() })
 }
 
-/// Finds the service that got a new certificate: `renewed SERVICE …`, `renewed certificate SERVICE …`.
+/// Reads the service that got a new certificate in place of an old one, which it still has in its memory.
 fn renewal(line: &str) -> Option<String> {
-    let mut words = line.split_whitespace().map(|word| word.trim_end_matches([':', ',']));
-    words.find(|word| *word == "renewed")?;
-    words.find(|word| !matches!(*word, "certificate" | "the" | "of" | "for")).map(str::to_owned)
+    let mut words = line.split_whitespace();
+    (words.next() == Some("renewed") && words.next() == Some("certificate")).then(|| words.next().map(str::to_owned)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_job_that_makes_keys_says_is_understood() {
+        let read = |line: &str| certificate(line).map(|found| format!("{} {}", found.name, found.until));
+        for (line, expected, renewed) in [
+            ("kept      certificate db database server (db), until 2027-12-26", Some("db database server 2027-12-26"), None),
+            (
+                "renewed   certificate proxy outside server (localhost), which was near its end, until 2027-12-26; its service has to be started again",
+                Some("proxy outside server 2027-12-26"),
+                Some("proxy"),
+            ),
+            ("made      authority outside, until 2036-11-22", Some("authority outside 2036-11-22"), None),
+            ("renewed   authority outside: it may now vouch for a,b; who had imported it imports the new one", None, None),
+            ("made      secret db db-admin", None, None),
+            ("kept certificate db database server (db), until tomorrow", None, None),
+            ("until", None, None),
+        ] {
+            assert_eq!(read(line).as_deref(), expected, "{line}");
+            assert_eq!(renewal(line).as_deref(), renewed, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_compose_says_is_not_taken_for_the_jobs_words() {
+        for line in [" Container demo-init-run-1  Created", " Network demo_db  Creating", "Creating demo_init_run ... done"] {
+            assert!(is_of_compose(line), "{line}");
+        }
+        for line in ["Container ships are large", "Creating the database ... ", "done", ""] {
+            assert!(!is_of_compose(line), "{line}");
+        }
+    }
 }
