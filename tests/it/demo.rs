@@ -358,6 +358,7 @@ fn a_service_that_does_not_come_up_shows_its_last_lines() {
     world.docker.set("ups/web", "echo 'no such network' >&2; exit 1\n");
     text += &["# refused\n", &up("1")].concat();
     insta::assert_snapshot!("services", text);
+    assert!(world.run(&["status"], 1).out.contains("days left (until 2099-12-31)"));
     world.docker.unset("ups/web");
     world.docker.unset("containers/web");
     // The password was not told yet.
@@ -542,6 +543,7 @@ fn a_backup_is_whole_or_not_there() {
             }
         }
     }
+    world.docker.set("tools/dump", "head -c 300000 /dev/zero; sleep 3; echo end\n");
     for milliseconds in [100, 300, 500] {
         line.killed_after(Duration::from_millis(milliseconds));
         assert!(!path.exists());

@@ -195,7 +195,7 @@ impl Starting<'_, '_> {
         let mut renewed = Vec::new();
         let words = ["run", "--rm", "--no-deps", "-T", name];
         let ended = self.machine.deployment.lines("compose run", &words, &mut |line| {
-            if is_of_compose(line) {
+            if is_of_compose(line) || line.is_empty() {
                 return;
             }
             task.detail(line);
@@ -212,8 +212,10 @@ impl Starting<'_, '_> {
             self.show(name, last);
             return Err(self.place.voice.problem(Problem::Job { name: name.to_owned(), code: status.code() }));
         }
-        if !certificates.is_empty() {
+        if !certificates.is_empty() && certificates != self.place.memory.certificates {
+            // At once: `status` tells of them also where a later step fails.
             self.place.memory.certificates = certificates;
+            self.place.remember()?;
         }
         self.progress(name, &Line::Done, started);
         self.renew(&renewed)
