@@ -379,6 +379,7 @@ impl Look<'_> {
             && self.recipe.packages.is_empty()
             && self.recipe.files.is_empty()
             && self.recipe.copies.is_empty()
+            && self.recipe.composer.is_none()
         {
             self.say(
                 self.recipe.from_line,

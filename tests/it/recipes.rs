@@ -124,3 +124,11 @@ fn the_pinned_keys_are_those_of_the_keyring_and_no_private_key_lies_beside_them(
         assert!(suite.keys.iter().all(|key| project.keys.contains(key)), "{}", suite.name);
     }
 }
+
+/// People edit the sources, Composer reads the archives.
+#[test]
+fn the_composer_repository_of_the_directory_is_what_its_sources_make() {
+    let make = root().join("images/composer_files/annuaire/repository/make");
+    let output = std::process::Command::new("python3").arg(make).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
