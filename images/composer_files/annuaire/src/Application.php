@@ -70,7 +70,7 @@ final class Application
     {
         $visitor = $this->door->admit($request);
         if ($visitor === null) {
-            return Response::text(401, 'Identifiant ou mot de passe incorrect, ou trop d’essais : réessayez dans un quart d’heure.')
+            return Response::text(401, 'Identifiant ou mot de passe incorrect, ou trop d’essais : réessayez dans une minute.')
                 ->with(['WWW-Authenticate' => 'Basic realm="Civiparoisse", charset="UTF-8"']);
         }
         if ($request->path === '/auth') {
@@ -135,6 +135,13 @@ final class Application
             $directory->removeTeam((int) $id);
             return Response::seeOther('/groups');
         });
+
+        // Everybody's own password. The token says who asks; whoever knows only an open browser lacks the old password.
+        $router->on('GET', '/account', fn () => $pages->account());
+        $router->on('POST', '/account', self::guarded(true, $pages, function (Request $request) use ($visitor) {
+            $this->users->changeOwn($visitor->login, $request->secret('old'), $request->secret('password'));
+            return Response::text(200, 'Le mot de passe est changé. Fermez le navigateur, ou rechargez la page, puis connectez-vous avec le nouveau.');
+        }));
 
         $administer = function (string $method, string $pattern, callable $handler) use ($router, $visitor, $pages): void {
             $router->on($method, $pattern, self::guarded($visitor->mayAdminister(), $pages, $handler));

@@ -12,6 +12,9 @@ final class Directory
 {
     public const PAGE = 25;
 
+    /** The collation knows that é is an e, but not that œ is two letters. */
+    private const LIGATURES = ['œ' => 'oe', 'Œ' => 'oe', 'æ' => 'ae', 'Æ' => 'ae', '’' => "'"];
+
     public function __construct(private readonly PDO $database)
     {
     }
@@ -22,7 +25,7 @@ final class Directory
     }
 
     /**
-     * Finds people whose names, household, town or group contain every word that is asked for; all of them where nothing is asked.
+     * Finds people whose names, addresses, household or groups contain every word that is asked for; all of them where nothing is asked.
      *
      * @return array{total: int, people: list<array<string, mixed>>}
      */
@@ -31,10 +34,11 @@ final class Directory
         $where = [];
         $values = [];
         foreach (array_slice(preg_split('/\s+/u', $words, -1, PREG_SPLIT_NO_EMPTY) ?: [], 0, 8) as $word) {
-            $where[] = "(CONCAT_WS(' ', p.first_name, p.last_name, h.name, h.town) LIKE ? OR EXISTS (
-                SELECT 1 FROM memberships m JOIN teams t ON t.id = m.team WHERE m.person = p.id AND t.name LIKE ?))";
+            $person = self::plain("CONCAT_WS(' ', p.first_name, p.last_name, p.mail, h.name, h.street, h.town)");
+            $team = self::plain('t.name');
+            $where[] = "($person LIKE ? OR EXISTS (SELECT 1 FROM memberships m JOIN teams t ON t.id = m.team WHERE m.person = p.id AND $team LIKE ?))";
             // What LIKE would read as a joker is a letter like any other.
-            $pattern = '%' . addcslashes($word, '%_\\') . '%';
+            $pattern = '%' . addcslashes(strtr($word, self::LIGATURES), '%_\\') . '%';
             array_push($values, $pattern, $pattern);
         }
         $from = 'FROM people p LEFT JOIN households h ON h.id = p.household' . ($where === [] ? '' : ' WHERE ' . implode(' AND ', $where));
@@ -46,6 +50,15 @@ final class Directory
         );
         $found->execute($values);
         return ['total' => (int) $count->fetchColumn(), 'people' => $found->fetchAll()];
+    }
+
+    /** Returns an expression of SQL for a text with its ligatures written out. */
+    private static function plain(string $expression): string
+    {
+        foreach (self::LIGATURES as $from => $to) {
+            $expression = "REPLACE($expression, '$from', '" . ($to === "'" ? "''" : $to) . "')";
+        }
+        return $expression;
     }
 
     /** @return array<string, mixed>|null */

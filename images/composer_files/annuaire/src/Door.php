@@ -12,7 +12,8 @@ use PDO;
  * pass that this door would refuse.
  *
  * Guessing is slowed down by the pair of login and visitor's address, and by the address alone, never by the login alone: so nobody
- * can shut another person out from elsewhere, and whoever guessed is let in again after a quarter of an hour at most.
+ * can shut another person out from elsewhere. A container engine may show every visitor under one address, so the wait is short, and
+ * whoever was let in a moment ago does not wait at all.
  */
 final class Door
 {
@@ -22,10 +23,10 @@ final class Door
 
     /** Seconds: the first delay, which doubles with each failure, and the longest. */
     private const FIRST = 5;
-    private const LONGEST = 900;
+    private const LONGEST = 60;
 
-    /** Seconds for which a password that was right is not computed again. */
-    private const REMEMBERED = 60;
+    /** Seconds after its last use for which a password that was right is not computed again. */
+    private const REMEMBERED = 600;
 
     public function __construct(private readonly PDO $database, private readonly string $key)
     {
@@ -43,36 +44,33 @@ final class Door
         // keyed digest of name, password and stored hash. A changed password is another key; the role is read anew each time.
         $memory = $user === null ? null : 'door:' . hash_hmac('sha256', "$login\0{$user['hash']}\0$request->password", $this->key);
         if ($memory !== null && function_exists('apcu_fetch') && apcu_fetch($memory) === true) {
+            apcu_store($memory, true, self::REMEMBERED);
             return new Visitor($user['login'], $user['role']);
         }
         $subjects = [
-            [self::FREE, hash('sha256', "pair\0$login\0$request->address", true)],
-            [self::FREE_FOR_ADDRESS, hash('sha256', "address\0$request->address", true)],
+            hash('sha256', "pair\0$login\0$request->address", true) => self::FREE,
+            hash('sha256', "address\0$request->address", true) => self::FREE_FOR_ADDRESS,
         ];
-        foreach ($subjects as [$free, $subject]) {
-            if ($this->wait($subject, $free) > 0) {
+        // Counted as a failure before it is looked at: a hundred guesses at the same moment are not looked at a hundred times.
+        foreach ($subjects as $subject => $free) {
+            if (!$this->mayTry((string) $subject, $free)) {
                 return null;
             }
         }
         // Where there is no such account the same work is done, so that time does not tell which logins exist.
         $hash = $user['hash'] ?? $this->decoy();
-        if (password_verify($request->password, $hash) && $user !== null) {
-            $forget = $this->database->prepare('DELETE FROM attempts WHERE subject = ?');
-            $forget->execute([$subjects[0][1]]);
-            if ($memory !== null && function_exists('apcu_store')) {
-                apcu_store($memory, true, self::REMEMBERED);
-            }
-            return new Visitor($user['login'], $user['role']);
+        if (!password_verify($request->password, $hash) || $user === null) {
+            $this->database->exec('DELETE FROM attempts WHERE last_at < UTC_TIMESTAMP() - INTERVAL 2 DAY LIMIT 100');
+            return null;
         }
-        $note = $this->database->prepare(
-            'INSERT INTO attempts VALUES (?, 1, UTC_TIMESTAMP())
-             ON DUPLICATE KEY UPDATE failures = IF(last_at < UTC_TIMESTAMP() - INTERVAL 1 DAY, 1, LEAST(failures + 1, 1000)), last_at = UTC_TIMESTAMP()',
-        );
-        foreach ($subjects as [, $subject]) {
-            $note->execute([$subject]);
+        $forget = $this->database->prepare('DELETE FROM attempts WHERE subject = ?');
+        foreach (array_keys($subjects) as $subject) {
+            $forget->execute([(string) $subject]);
         }
-        $this->database->exec('DELETE FROM attempts WHERE last_at < UTC_TIMESTAMP() - INTERVAL 2 DAY LIMIT 100');
-        return null;
+        if ($memory !== null && function_exists('apcu_store')) {
+            apcu_store($memory, true, self::REMEMBERED);
+        }
+        return new Visitor($user['login'], $user['role']);
     }
 
     /** Returns the token that a form must carry: it tells that the form came from a page that this person was shown. */
@@ -86,19 +84,30 @@ final class Door
         return hash_equals($this->token($visitor), $token) || hash_equals($this->token($visitor, 1), $token);
     }
 
-    /** Returns the seconds until another attempt is looked at. */
-    private function wait(string $subject, int $free): int
+    /** Says whether an attempt is looked at now, and counts it where it is. */
+    private function mayTry(string $subject, int $free): bool
     {
-        $failed = $this->database->prepare(
-            'SELECT failures, TIMESTAMPDIFF(SECOND, last_at, UTC_TIMESTAMP()) AS ago FROM attempts WHERE subject = ?',
-        );
-        $failed->execute([$subject]);
-        $row = $failed->fetch();
-        if ($row === false || $row['failures'] < $free) {
-            return 0;
+        $this->database->prepare('INSERT IGNORE INTO attempts VALUES (?, 0, UTC_TIMESTAMP())')->execute([$subject]);
+        $this->database->beginTransaction();
+        try {
+            $failed = $this->database->prepare(
+                'SELECT failures, TIMESTAMPDIFF(SECOND, last_at, UTC_TIMESTAMP()) AS ago FROM attempts WHERE subject = ? FOR UPDATE',
+            );
+            $failed->execute([$subject]);
+            ['failures' => $failures, 'ago' => $ago] = $failed->fetch() ?: ['failures' => 0, 'ago' => 0];
+            // A day without a failure is a new beginning.
+            $failures = $ago > 86400 ? 0 : (int) $failures;
+            $delay = $failures < $free ? 0 : min(self::LONGEST, self::FIRST * 2 ** min(10, $failures - $free));
+            if ($ago >= $delay) {
+                $count = $this->database->prepare('UPDATE attempts SET failures = LEAST(? + 1, 1000), last_at = UTC_TIMESTAMP() WHERE subject = ?');
+                $count->execute([$failures, $subject]);
+            }
+            $this->database->commit();
+            return $ago >= $delay;
+        } catch (\Throwable $error) {
+            $this->database->rollBack();
+            throw $error;
         }
-        $delay = min(self::LONGEST, self::FIRST * 2 ** min(10, $row['failures'] - $free));
-        return max(0, $delay - (int) $row['ago']);
     }
 
     private function decoy(): string

@@ -18,7 +18,7 @@ final class Installation
     }
 
     /**
-     * Creates what is missing, and changes nothing that is there. Safe to be killed at any point, and to be run twice.
+     * Creates what is missing, and changes nothing that is there but the parish's name. Safe to be killed at any point, and to be run twice.
      *
      * @param callable(string): void $say
      */
@@ -27,8 +27,10 @@ final class Installation
         $this->createDatabase(Database::administrator($this->settings, $wait));
         $database = Database::application($this->settings);
         $this->migrate($database, $say);
+        // What the settings of the stack say counts, also when they change later.
+        $name = mb_substr(trim((string) getenv('PARISH_NAME')) ?: 'Paroisse', 0, 200);
+        $database->prepare("REPLACE INTO settings VALUES ('parish_name', ?)")->execute([$name]);
         $setting = $database->prepare('INSERT IGNORE INTO settings VALUES (?, ?)');
-        $setting->execute(['parish_name', mb_substr(trim((string) getenv('PARISH_NAME')) ?: 'Paroisse', 0, 200)]);
         // Made here and never shown: what the pages sign their forms with.
         $setting->execute(['form_key', bin2hex(random_bytes(32))]);
         if ($this->marker($database) !== null) {

@@ -197,6 +197,12 @@ final class Pages
         return $this->page('Comptes', [$rows, Html::of('<section><h2>Ajouter un compte</h2>%s</section>', $new)]);
     }
 
+    public function account(): Response
+    {
+        $old = Html::of('<label>Mot de passe actuel <input type="password" name="old" required autocomplete="current-password"></label>');
+        return $this->page('Mon mot de passe', [$this->form('/account', [$old, $this->password()], 'Changer')]);
+    }
+
     public function refused(string $reason, int $status): Response
     {
         $body = Html::of('<p role="alert" class="refused">%s</p><p>Revenez à la page précédente pour corriger.</p>', $reason);
@@ -246,7 +252,7 @@ final class Pages
 
     private function password(): Html
     {
-        return Html::of('<label>Mot de passe (10 caractères au moins) <input type="password" name="password" minlength="10" required autocomplete="new-password"></label>');
+        return Html::of('<label>Nouveau mot de passe (10 caractères au moins) <input type="password" name="password" minlength="10" required autocomplete="new-password"></label>');
     }
 
     private function roles(string $chosen): Html
@@ -267,7 +273,7 @@ final class Pages
             '<!DOCTYPE html><html lang="fr"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             . '<title>%s – %s</title><link rel="stylesheet" href="/style.css"></head><body>'
             . '<a class="skip" href="#content">Aller au contenu</a><header><p class="parish">%s</p><nav aria-label="Rubriques">%s</nav></header>'
-            . '<main id="content"><h1>%s</h1>%s</main><footer><p>Connecté : %s (%s)</p></footer></body></html>',
+            . '<main id="content"><h1>%s</h1>%s</main><footer><p>Connecté : %s (%s) · <a href="/account">Mon mot de passe</a></p></footer></body></html>',
             $title,
             $this->parish,
             $this->parish,
