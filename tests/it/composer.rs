@@ -527,7 +527,7 @@ fn debians_composer_chooses_and_installs_without_network() {
     let (head, tail) = project.split_once("profiles:").unwrap();
     let tail = tail.split_once("\nlayers:").map_or("", |(_, layers)| layers);
     let profile = format!(
-        "profiles: {{test: {{variables: {{time-zone: Europe/Paris, web-root: /app/web}}, composer: {{repositories: [{{url: '{}'}}]}}}}}}",
+        "profiles: {{annuaire: {{variables: {{time-zone: Europe/Paris, web-root: /app/web}}, composer: {{repositories: [{{url: '{}'}}]}}}}}}",
         server.url()
     );
     write("parvis.yaml", &format!("{head}{profile}\nlayers:{tail}"));
