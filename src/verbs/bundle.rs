@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::save::{Built, Which, from_output};
-use super::workplace::{Workplace, open_store};
+use super::workplace::{StackFile, Workplace, open_store};
 use super::{Answer, Context};
 use crate::bundle::manifest::{ARCHIVE, MANIFEST, Manifest, SETTINGS};
 use crate::bundle::write::{self, BundleError, Ingredients, keep_settings};
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::image::canonical;
 use crate::image::oci::Platform;
 use crate::model::digest::{FileDigest, Hasher};
-use crate::model::name::{InvalidName, PartName, Tag};
+use crate::model::name::{InvalidName, Tag};
 use crate::model::problem::{nearest, shown};
 use crate::model::stack::Stack;
 
@@ -33,7 +33,7 @@ enum Kind {
 
 #[derive(Debug, clap::Args)]
 struct ComposeArguments {
-    /// Stack, a file of `compose/` (default: the only one)
+    /// Stack, a file of `compose/` (default: the only one of the profile)
     stack: Option<String>,
     /// Put the images in, so that it starts with no registry and no network
     #[arg(long)]
@@ -73,7 +73,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
-/// Writes the bundle of the project's only stack, without images, to its usual place; returns the folder.
+/// Writes the bundle of the profile's only stack, without images, to its usual place; returns the folder.
 pub fn of_project(context: &Context<'_>) -> Result<PathBuf, Failure> {
     let arguments = ComposeArguments { stack: None, with_images: false, output: None, which: Which::tagged("dev") };
     compose(&arguments, context).map(|(folder, _)| folder)
@@ -127,27 +127,39 @@ fn compose(arguments: &ComposeArguments, context: &Context<'_>) -> Result<(PathB
     Ok((folder, manifest))
 }
 
-/// Reads the stack that is asked for, or the only one.
+/// Reads the stack that is asked for, or the only one of the profile.
 fn find(workplace: &Workplace, asked: Option<&str>) -> Result<Stack, Failure> {
-    let names = workplace.folder.stack_names().map_err(Failure::from)?;
-    let listed = || names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let name = match (asked, &names[..]) {
-        (Some(asked), _) => names.iter().find(|name| name.as_str() == asked).ok_or_else(|| {
-            let hint = match nearest(asked, names.iter().map(PartName::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if names.is_empty() => "describe it in `compose/NAME.yaml`; `parvis schema stack` has the keys".into(),
-                None => format!("the stacks are {}", listed()),
-            };
-            Failure::project(format!("the project has no stack `{}`", shown(asked))).hint(hint)
-        })?,
+    const DESCRIBE: &str = "describe it in `compose/NAME.yaml`; `parvis schema stack` has the keys";
+    let stacks = workplace.stacks()?;
+    let fitting: Vec<&StackFile> = stacks.iter().filter(|stack| workplace.fits(stack)).collect();
+    let listed = || fitting.iter().map(|stack| format!("`{}`", stack.name)).collect::<Vec<_>>().join(", ");
+    let profile = workplace.profile.as_deref().unwrap_or_default();
+    let file = match (asked, &fitting[..]) {
+        (Some(asked), _) => {
+            let file = stacks.iter().find(|stack| stack.name.as_str() == asked).ok_or_else(|| {
+                let hint = match nearest(asked, stacks.iter().map(|stack| stack.name.as_str())) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if fitting.is_empty() => DESCRIBE.into(),
+                    None => format!("the stacks are {}", listed()),
+                };
+                Failure::project(format!("the project has no stack `{}`", shown(asked))).hint(hint)
+            })?;
+            if let Some(other) = file.profile.as_deref().filter(|_| !workplace.fits(file)) {
+                return Err(Failure::project(format!(
+                    "the stack `{asked}` belongs to the profile `{other}`, not to `{profile}`"
+                ))
+                .hint(format!("add `--profile {other}`")));
+            }
+            file
+        }
         (None, [only]) => only,
+        (None, []) if stacks.is_empty() => return Err(Failure::project("the project has no stack").hint(DESCRIBE)),
         (None, []) => {
-            return Err(Failure::project("the project has no stack")
-                .hint("describe one in `compose/NAME.yaml`; `parvis schema stack` has the keys"));
+            return Err(Failure::project(format!("no stack belongs to the profile `{profile}`")).hint(DESCRIBE));
         }
         (None, _) => return Err(Failure::project("the project has several stacks").hint(format!("name one of {}", listed()))),
     };
-    Ok(workplace.stack(name)?.0)
+    Ok(workplace.stack(&file.name)?.0)
 }
 
 /// A bundle that stands where the new one goes.

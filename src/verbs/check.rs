@@ -31,8 +31,9 @@ pub fn run(options: &Options, context: &Context<'_>) -> Answer {
     check_sources(folder, catalog)?;
     let mut advice = lint::lint(project, PROJECT_FILE, catalog);
     let mut trees = None;
-    for name in folder.stack_names().map_err(Failure::from)? {
-        let (stack, source) = workplace.stack(&name)?;
+    // The images of another profile are others: its stacks are checked with it.
+    for file in workplace.stacks()?.iter().filter(|file| workplace.fits(file)) {
+        let (stack, source) = workplace.stack(&file.name)?;
         let trees = trees.get_or_insert_with(|| built_trees(&workplace, context));
         advice.extend(wiring::lint(&stack, &source, catalog, trees));
     }

@@ -11,7 +11,7 @@ use crate::image::member::Compressor;
 use crate::model::catalog::{Catalog, UnknownImage};
 use crate::model::lock::Lock;
 use crate::model::name::{Architecture, ImageName, PartName};
-use crate::model::problem::Source;
+use crate::model::problem::{Source, shown};
 use crate::model::project::{Compression, Project};
 use crate::model::recipe::{ComposerRule, FileSource, Recipe};
 use crate::model::stack::Stack;
@@ -29,8 +29,17 @@ pub struct Workplace {
     pub folder: ProjectFolder,
     pub project: Project,
     pub catalog: Catalog,
+    /// The profile, where the project has any.
+    pub profile: Option<String>,
     /// The variables of the profile.
     pub variables: BTreeMap<String, String>,
+}
+
+/// A file of the folder of stacks.
+pub struct StackFile {
+    pub name: PartName,
+    /// The profile it belongs to; one without is for every profile.
+    pub profile: Option<String>,
 }
 
 impl Workplace {
@@ -43,7 +52,8 @@ impl Workplace {
             Failure::project(error.to_string()).hint(hint)
         })?;
         let catalog = folder.catalog(&variables).map_err(Failure::from)?;
-        Ok(Self { folder, project, catalog, variables })
+        let profile = context.profile.clone().or_else(|| project.default_profile.clone());
+        Ok(Self { folder, project, catalog, profile, variables })
     }
 
     /// Reads the lock as it stands; `None` where there is none.
@@ -145,6 +155,25 @@ impl Workplace {
             }
         }
         Ok(())
+    }
+
+    /// Returns all stacks, sorted by name, with the profile that each belongs to.
+    pub fn stacks(&self) -> Result<Vec<StackFile>, Failure> {
+        let mut stacks = Vec::new();
+        for name in self.folder.stack_names().map_err(Failure::from)? {
+            let (profile, source) = self.folder.stack_profile(&name).map_err(Failure::from)?;
+            if let Some(word) = profile.as_ref().filter(|word| !self.project.profiles.contains_key(&word.value)) {
+                let problem = word.problem(&source, format!("the project has no profile `{}`", shown(&word.value)));
+                return Err(problem.did_you_mean(&word.value, self.project.profiles.keys().map(String::as_str)).into());
+            }
+            stacks.push(StackFile { name, profile: profile.map(|word| word.value) });
+        }
+        Ok(stacks)
+    }
+
+    /// Returns whether a stack may run with the profile at hand.
+    pub fn fits(&self, stack: &StackFile) -> bool {
+        stack.profile.is_none() || stack.profile == self.profile
     }
 
     /// Reads a stack, with the file it stands in.

@@ -386,6 +386,37 @@ fn a_foreign_folder_is_left_alone_and_mistakes_are_named() {
     assert_eq!(error(&["bundle", "compose"], 2), "error: the project has several stacks\nhint: name one of `other`, `site`\n");
 }
 
+#[test]
+fn a_stack_that_belongs_to_another_profile_is_neither_checked_nor_taken() {
+    let (_archive, project) = project();
+    let settings = project.read("parvis.yaml");
+    project.write("parvis.yaml", &format!("{settings}\ndefault_profile: small\nprofiles: {{small: {{}}, large: {{}}}}\n"));
+    project.write("compose/site.yaml", &format!("profile: small\n{STACK}"));
+    // With the variables and images of the profile `small`, this one makes no sense.
+    let large = STACK.replace("image: keys", "image: others");
+    assert_ne!(large, STACK);
+    project.write("compose/large.yaml", &format!("profile: large\n{large}"));
+    project.run(&["check"], 0);
+    let said = project.run(&["check", "--profile", "large"], 2).err;
+    assert!(said.contains("--> compose/large.yaml:"), "{said}");
+    let error = |arguments: &[&str]| project.run(arguments, 2).err;
+    assert_eq!(
+        error(&["bundle", "compose", "large"]),
+        "error: the stack `large` belongs to the profile `large`, not to `small`\nhint: add `--profile large`\n"
+    );
+    // The only one of the profile is taken, and one without a profile is for all of them.
+    project.run(&["lock"], 0);
+    assert!(project.run(&["bundle", "compose"], 1).err.contains("is not built"), "the stack `site` was taken");
+    project.write("compose/large.yaml", STACK);
+    assert_eq!(error(&["bundle", "compose"]), "error: the project has several stacks\nhint: name one of `large`, `site`\n");
+    project.write("compose/large.yaml", &format!("profile: larg\n{STACK}"));
+    let said = error(&["check"]);
+    assert!(said.contains("the project has no profile `larg`") && said.ends_with("hint: did you mean `large`?\n"), "{said}");
+    project.write("compose/large.yaml", &format!("profile: large\n{STACK}"));
+    project.write("compose/site.yaml", &format!("profile: large\n{STACK}"));
+    assert!(error(&["bundle", "compose"]).starts_with("error: no stack belongs to the profile `small`\nhint: describe it"));
+}
+
 /// Runs the script of a bundle with a docker that says what it is told to.
 fn start(folder: &Path, tools: &Path, language: &str) -> (Output, String) {
     let log = tools.join("log");

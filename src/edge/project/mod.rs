@@ -21,7 +21,7 @@ use crate::model::problem::{Problem, Source, shown};
 use crate::model::project::Project;
 use crate::model::stack::Stack;
 use crate::model::tree::TreePath;
-use crate::model::yaml;
+use crate::model::yaml::{self, Placed};
 
 pub use cache::StatCache;
 pub use source::{CheckedSource, SourceFile, SourceKind};
@@ -164,6 +164,12 @@ impl ProjectFolder {
             Err(ProjectError::Missing { .. }) => Ok(Vec::new()),
             names => names,
         }
+    }
+
+    /// Reads which profile a stack belongs to, if any, with the file it stands in.
+    pub fn stack_profile(&self, name: &PartName) -> Result<(Option<Placed<String>>, Source), ProjectError> {
+        let source = self.text(&format!("{STACKS}/{name}.yaml"))?;
+        Ok((Stack::profile(&source)?, source))
     }
 
     /// Reads a stack, with the file it stands in.

@@ -97,6 +97,14 @@ impl Stack {
         Reader { source, variables, catalog, parameters: Vec::new() }.stack(name, &raw)
     }
 
+    /// Reads which profile a stack file belongs to, if any: the rest may make no sense with the variables of another.
+    ///
+    /// # Errors
+    /// Returns the first problem of the file's form, with its place.
+    pub fn profile(source: &Source) -> Result<Option<Placed<String>>, Problem> {
+        yaml::parse::<raw::Stack>(source).map(|raw| raw.profile)
+    }
+
     /// Returns the JSON Schema of a stack file.
     #[must_use]
     pub fn schema() -> serde_json::Value {

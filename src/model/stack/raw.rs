@@ -16,6 +16,9 @@ pub(super) type Text = Placed<String>;
 pub(super) struct Stack {
     /// What the stack is, for the person who starts it.
     pub description: Text,
+    /// The profile that it belongs to; one without is for every profile.
+    #[serde(default)]
+    pub profile: Option<Text>,
     /// What that person may choose, each by its name; `${name}` stands for it.
     #[serde(default)]
     pub parameters: BTreeMap<String, Placed<Parameter>>,
