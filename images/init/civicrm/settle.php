@@ -22,11 +22,15 @@ foreach (['secretariat' => 'Secrétariat', 'conseil' => 'Conseil presbytéral'] 
 }
 
 // Outgoing mail: a server where one is named, otherwise mail is kept in the database and goes nowhere.
-$server = getenv('SMTP_HOST');
-\Civi::settings()->set('mailing_backend', $server
+$server = (string) getenv('SMTP_HOST');
+\Civi::settings()->set('mailing_backend', $server !== ''
     ? ['outBound_option' => CRM_Mailing_Config::OUTBOUND_OPTION_SMTP, 'smtpServer' => $server,
        'smtpPort' => getenv('SMTP_PORT') ?: '25', 'smtpAuth' => 0]
     : ['outBound_option' => CRM_Mailing_Config::OUTBOUND_OPTION_REDIRECT_TO_DB]);
-\Civi::settings()->set('lcMessages', 'fr_FR');
 \Civi::settings()->set('defaultCurrency', 'EUR');
+
+// Who changed what is written down; switching it on makes its tables.
+if (!\Civi::settings()->get('logging')) {
+    \Civi::settings()->set('logging', 1);
+}
 echo "roles and mail are set\n";

@@ -1,5 +1,5 @@
 <?php
-// Tells CiviCRM's installation where its database is. The password comes from its file.
+// Tells CiviCRM's installation where its database, its address and its language are. The password comes from its file.
 if (!defined('CIVI_SETUP')) {
     exit("not to be run by itself\n");
 }
@@ -13,5 +13,14 @@ if (!defined('CIVI_SETUP')) {
         'database' => 'civicrm',
         'ssl_params' => ['ca' => "$keys/database-ca.crt"],
     ];
+    $model->cmsBaseUrl = 'https://' . (getenv('SERVER_NAME') ?: 'localhost') . ':' . (getenv('PORT') ?: '443') . '/';
     $model->siteKey = $model->siteKey ?: bin2hex(random_bytes(16));
+    // It would fetch translations, and there is no way to a server of them: what the image has is used.
+    $model->moFiles = [];
+    $model->lang = getenv('CIVICRM_LANG') ?: 'en_US';
+    if ($model->lang !== 'en_US') {
+        $paths = $model->paths;
+        $paths['civicrm.l10n']['path'] = '/app/l10n';
+        $model->paths = $paths;
+    }
 }, \Civi\Setup::PRIORITY_LATE);
