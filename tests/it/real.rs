@@ -18,7 +18,7 @@ impl Place {
     fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("real-").tempdir().unwrap();
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let sources = ["parvis.yaml", "parvis.lock", "recipes", "images", "keys"].map(|name| here.join(name));
+        let sources = ["parvis.yaml", "parvis.lock", "recipes", "images", "compose", "keys"].map(|name| here.join(name));
         assert!(Command::new("cp").arg("-r").args(sources).arg(folder.path()).status().unwrap().success());
         Self { folder }
     }
@@ -89,6 +89,113 @@ fn with_docker(place: &Place) {
     assert!(php.starts_with("PHP 8.4"), "{php}");
     let arguments = ["run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--entrypoint", "apachectl"];
     docker.run(&[&arguments[..], &["civiparoisse/httpd:dev", "configtest"]].concat());
+    the_site_is_started_guarded_saved_and_restored(place, &docker);
+}
+
+/// The whole stack of this repository, as a volunteer has it: `parvis demo up`, and what it promises.
+fn the_site_is_started_guarded_saved_and_restored(place: &Place, docker: &Docker) {
+    let demo = |arguments: &[&str]| docker.parvis(place, &[&["demo"], arguments].concat());
+    let up: serde_json::Value = serde_json::from_str(&demo(&["up", "--json"])).unwrap();
+    let password = up["password"].as_str().unwrap().to_owned();
+    let ask = |arguments: &[&str]| docker.shell("curl", &[&["--silent", "--insecure", "--max-time", "30"], arguments].concat());
+    let status = |credentials: &str| {
+        ask(&["--user", credentials, "--output", "/dev/null", "--write-out", "%{http_code}", "https://localhost:8443/"])
+    };
+    let good = format!("admin:{password}");
+    assert_eq!(ask(&["--output", "/dev/null", "--write-out", "%{http_code}", "https://localhost:8443/"]), "401");
+    assert_eq!(status("admin:wrong-password"), "401");
+    assert_eq!(status(&good), "200");
+    let page = |path: &str| ask(&["--user", &good, &format!("https://localhost:8443{path}")]);
+    assert!(page("/").contains("Paroisse de démonstration"), "{}", page("/"));
+    // A person is added as a browser does it, with the token of the form.
+    let form = page("/people/new");
+    let token = form.split_once("name=\"token\" value=\"").unwrap().1.split('"').next().unwrap();
+    let (token, person) = (format!("token={token}"), ["first_name=Éléonore", "last_name=d’Aquitaine", "born_on=1924-02-29"]);
+    let fields: Vec<&str> = [&*token].into_iter().chain(person).flat_map(|field| ["--data-urlencode", field]).collect();
+    ask(&[&["--user", &good], &fields[..], &["https://localhost:8443/people/new"]].concat());
+    assert!(page("/people?q=eleonore").contains("d’Aquitaine"));
+
+    guarded(docker);
+    let container = |service: &str| docker.container(service);
+    let inside = |service: &str, command: &[&str]| docker.run(&[&["exec", &container(service)], command].concat());
+    assert_eq!(inside("cron", &["php", "/app/bin/annuaire", "user", "list"]).trim(), "admin  administrator");
+    assert!(docker.everything_said(&container("cron")).contains("birthdays from "));
+
+    // No secret is anywhere but in the volumes of those who need it.
+    let secrets = [inside("db", &["cat", "/keys/db-admin"]), inside("cron", &["cat", "/keys/db-app"]), password.clone()];
+    assert!(secrets.iter().all(|secret| secret.len() > 15), "{secrets:?}");
+    let mut seen = docker.run(&["image", "inspect", "civiparoisse/httpd:dev", "civiparoisse/db:dev"]);
+    for name in docker.run(&["ps", "--all", "--format", "{{.Names}}"]).lines() {
+        seen += &docker.run(&["inspect", name]);
+        seen += &docker.everything_said(name);
+    }
+    let archive = fs::read(place.path("images.tar")).unwrap();
+    for secret in &secrets {
+        assert!(!seen.contains(secret.trim()), "a secret is in what Docker shows");
+        assert!(!archive.windows(secret.len()).any(|window| window == secret.as_bytes()), "a secret is in an image");
+    }
+
+    // Nothing changes the second time; what was saved comes back after everything was removed, with the same password.
+    let again: serde_json::Value = serde_json::from_str(&demo(&["up", "--json"])).unwrap();
+    assert!(again["password"].is_null() && again["changed"] == serde_json::json!(false), "{again}");
+    let backup = place.path("backup.tar");
+    let backup = backup.to_str().unwrap();
+    demo(&["backup", backup]);
+    demo(&["reset", "--yes"]);
+    assert_eq!(docker.run(&["volume", "ls", "--quiet"]), "");
+    demo(&["restore", backup]);
+    assert_eq!(status(&good), "200");
+    assert!(page("/people?q=eleonore").contains("d’Aquitaine"));
+    demo(&["down"]);
+    assert_eq!(docker.run(&["ps", "--all", "--quiet"]), "");
+}
+
+/// Holds each running container, and each link between two, against what the stack says of it.
+fn guarded(docker: &Docker) {
+    for (service, user) in [("db", "990"), ("httpd", "33"), ("proxy", "33"), ("cron", "33")] {
+        let container = docker.container(service);
+        let process = docker.run(&["inspect", "--format", "{{.State.Pid}}", &container]);
+        let of_process = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", process.trim())).unwrap();
+        let status = of_process("status");
+        for expected in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", &format!("Uid:\t{user}\t")] {
+            assert!(status.contains(expected), "{service}: {expected}\n{status}");
+        }
+        let written = docker.command(&["exec", "--user", "0", &container, "sh", "-c", "echo x > /etc/x"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&written.stderr).contains("Read-only file system"), "{service}: {written:?}");
+        let ports = docker.run(&["port", &container]);
+        let expected = if service == "proxy" { "443/tcp -> 127.0.0.1:8443\n" } else { "" };
+        assert_eq!(ports, expected, "{service}");
+    }
+    for network in ["civiparoisse_db", "civiparoisse_httpd"] {
+        assert_eq!(docker.run(&["network", "inspect", "--format", "{{.Internal}}", network]), "true\n", "{network}");
+    }
+    // The proxy's address in the one network that leads out: others do not get there, while the proxy itself does.
+    let format = "{{(index .NetworkSettings.Networks \"civiparoisse_outside\").IPAddress}}";
+    let address = docker.run(&["inspect", "--format", format, &docker.container("proxy")]);
+    let connect = format!("exec 3<>/dev/tcp/{}/443", address.trim());
+    for service in ["db", "httpd", "proxy", "cron"] {
+        let command = ["exec", &docker.container(service), "timeout", "3", "bash", "-c", &connect];
+        assert_eq!(docker.command(&command).output().unwrap().status.success(), service == "proxy", "{service}: a way out");
+    }
+    let refused = |service: &str, command: &[&str], expected: &str| {
+        let output = docker.command(&[&["exec", &docker.container(service)], command].concat()).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!output.status.success() && said.contains(expected), "{service}: {command:?}: {said}");
+    };
+    // Whoever has no certificate of the inner authority is refused within TLS.
+    let direct = ["curl", "--silent", "--show-error", "--cacert", "/keys/inside-ca.crt", "https://httpd:444/health"];
+    refused("proxy", &direct, "certificate required");
+    let connect = |options: &str| {
+        format!(
+            "try {{ new PDO('mysql:host=db', 'annuaire', file_get_contents('/keys/db-app'), {options}); }} catch (PDOException $e) {{ fwrite(STDERR, $e->getMessage()); exit(1); }}"
+        )
+    };
+    refused("cron", &["php", "-r", &connect("[]")], "insecure transport");
+    let other =
+        "[PDO::MYSQL_ATTR_SSL_CA => '/etc/ssl/certs/ca-certificates.crt', PDO::MYSQL_ATTR_SSL_VERIFY_SERVER_CERT => true]";
+    refused("cron", &["php", "-d", "display_errors=stderr", "-r", &connect(other)], "Cannot connect to MySQL using SSL");
+    let ours = "[PDO::MYSQL_ATTR_SSL_CA => '/keys/database-ca.crt', PDO::MYSQL_ATTR_SSL_VERIFY_SERVER_CERT => true]";
+    docker.run(&["exec", &docker.container("cron"), "php", "-r", &connect(ours)]);
 }
 
 /// A daemon with its own data, socket and network, so that it touches no other.
@@ -108,7 +215,8 @@ impl Docker {
         let socket = format!("unix://{}", folder("socket"));
         let log = fs::File::create(data.join("log")).unwrap();
         let daemon = Command::new("unshare")
-            .args(["--net", "dockerd", "--iptables=false", "--ip-masq=false", "--host", &socket])
+            .args(["--net", "sh", "-c", "ip link set lo up; exec \"$@\"", "sh"])
+            .args(["dockerd", "--ip-masq=false", "--host", &socket])
             .args(["--data-root", &folder("data"), "--exec-root", &folder("exec"), "--pidfile", &folder("pid")])
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -133,6 +241,32 @@ impl Docker {
 
     fn run(&self, arguments: &[&str]) -> String {
         said(&self.command(arguments).output().unwrap(), &format!("docker {}", arguments.join(" ")))
+    }
+
+    /// Runs a program of this machine in the daemon's network, where its ports are.
+    fn shell(&self, program: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.daemon.id())).arg(program).args(arguments);
+        command.env("DOCKER_HOST", &self.socket).stdin(Stdio::null());
+        said(&command.output().unwrap(), &format!("{program} {}", arguments.join(" ")))
+    }
+
+    fn parvis(&self, place: &Place, arguments: &[&str]) -> String {
+        let store = place.path("store");
+        let everywhere = ["--project", place.folder.path().to_str().unwrap(), "--store", store.to_str().unwrap(), "--lang", "en"];
+        self.shell(env!("CARGO_BIN_EXE_parvis"), &[&everywhere[..], arguments].concat())
+    }
+
+    /// Returns the name of a service's container, whichever compose named it.
+    fn container(&self, service: &str) -> String {
+        let filter = format!("label=com.docker.compose.service={service}");
+        self.run(&["ps", "--filter", &filter, "--format", "{{.Names}}"]).trim().to_owned()
+    }
+
+    /// Returns what a container wrote, to either stream.
+    fn everything_said(&self, container: &str) -> String {
+        let output = self.command(&["logs", container]).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     }
 }
 
