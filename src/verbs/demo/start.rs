@@ -201,10 +201,7 @@ impl Starting<'_, '_> {
             task.detail(line);
             certificates.extend(certificate(line));
             renewed.extend(renewal(line));
-            if last.len() == LAST_LINES {
-                last.pop_front();
-            }
-            last.push_back(line.to_owned());
+            keep(&mut last, line);
         });
         drop(task);
         let status = ended.map_err(|error| self.place.voice.engine(error))?;
@@ -245,10 +242,7 @@ impl Starting<'_, '_> {
         let task = self.context.screen.work(name, None, Unit::Wait);
         let ended = self.machine.deployment.lines("compose up", &words, &mut |line| {
             task.detail(line);
-            if last.len() == LAST_LINES {
-                last.pop_front();
-            }
-            last.push_back(line.to_owned());
+            keep(&mut last, line);
         });
         drop(task);
         let status = ended.map_err(|error| self.place.voice.engine(error))?;
@@ -361,6 +355,14 @@ fn certificate(line: &str) -> Option<Certificate> {
 fn renewal(line: &str) -> Option<String> {
     let mut words = line.split_whitespace();
     (words.next() == Some("renewed") && words.next() == Some("certificate")).then(|| words.next().map(str::to_owned)).flatten()
+}
+
+/// Keeps a line among the last ones, which are shown where a step fails.
+fn keep(last: &mut VecDeque<String>, line: &str) {
+    if last.len() == LAST_LINES {
+        last.pop_front();
+    }
+    last.push_back(line.to_owned());
 }
 
 #[cfg(test)]
