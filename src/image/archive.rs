@@ -108,6 +108,7 @@ pub fn documents(images: &[ArchivedImage]) -> Result<Vec<(&'static str, Vec<u8>)
             media_type: oci::MANIFEST.to_owned(),
             digest: *digest,
             size: raw.len() as u64,
+            artifact_type: None,
             platform: Some(image.config.platform.clone()),
             annotations: BTreeMap::new(),
         };

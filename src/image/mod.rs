@@ -8,6 +8,7 @@ pub mod layer;
 pub mod member;
 pub mod oci;
 pub mod reader;
+pub mod repository;
 pub mod segment;
 pub mod tar;
 pub mod untar;

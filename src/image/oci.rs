@@ -18,6 +18,9 @@ use crate::model::tree::escape;
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The type of [`EMPTY_BYTES`], the configuration of what is no image (OCI image-spec, guidance for an empty descriptor).
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+pub const EMPTY_BYTES: &[u8] = b"{}";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -85,6 +88,7 @@ impl Document {
             media_type: self.media_type.to_owned(),
             digest: self.digest,
             size: self.bytes.len() as u64,
+            artifact_type: None,
             platform: None,
             annotations: BTreeMap::new(),
         }
@@ -165,6 +169,33 @@ pub fn write_image(spec: &ImageSpec) -> Result<ImageDocuments, OciError> {
 pub fn write_index(manifests: &[Descriptor]) -> Result<Document, OciError> {
     let manifests: Vec<Value> = manifests.iter().map(Descriptor::to_value).collect();
     Document::new(INDEX, &json!({"manifests": manifests, "mediaType": INDEX, "schemaVersion": 2}))
+}
+
+/// Writes the manifest of an artifact: something that is no image and says something about one, its subject
+/// (OCI image-spec, manifest, `subject`). Its configuration is [`EMPTY_BYTES`], which must be stored too.
+pub fn write_artifact(
+    artifact_type: &str,
+    layers: &[Descriptor],
+    subject: Option<&Descriptor>,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Document, OciError> {
+    let empty = json!({"digest": BlobDigest::of(EMPTY_BYTES).to_string(), "mediaType": EMPTY, "size": EMPTY_BYTES.len()});
+    let mut manifest = json!({
+        "artifactType": artifact_type,
+        "config": empty,
+        "layers": layers.iter().map(Descriptor::to_value).collect::<Vec<_>>(),
+        "mediaType": MANIFEST,
+        "schemaVersion": 2,
+    });
+    if let Some(subject) = subject {
+        // Where it stands says nothing about what it is.
+        let plain = Descriptor { platform: None, annotations: BTreeMap::new(), ..subject.clone() };
+        manifest["subject"] = plain.to_value();
+    }
+    if !annotations.is_empty() {
+        manifest["annotations"] = json!(annotations);
+    }
+    Document::new(MANIFEST, &manifest)
 }
 
 /// Returns seconds since 1970 as RFC 3339.
@@ -270,6 +301,8 @@ pub struct Descriptor {
     pub media_type: String,
     pub digest: BlobDigest,
     pub size: u64,
+    /// What an artifact is, in lists of referrers.
+    pub artifact_type: Option<String>,
     pub platform: Option<Platform>,
     pub annotations: BTreeMap<String, String>,
 }
@@ -277,6 +310,9 @@ pub struct Descriptor {
 impl Descriptor {
     fn to_value(&self) -> Value {
         let mut value = json!({"digest": self.digest.to_string(), "mediaType": self.media_type, "size": self.size});
+        if let Some(artifact_type) = &self.artifact_type {
+            value["artifactType"] = json!(artifact_type);
+        }
         if let Some(Platform { architecture, os, variant }) = &self.platform {
             value["platform"] = json!({"architecture": architecture, "os": os});
             if let Some(variant) = variant {
@@ -315,6 +351,20 @@ pub struct Manifest {
     pub config: Descriptor,
     /// From the bottom up.
     pub layers: Vec<Descriptor>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The manifest of an artifact that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    pub raw: Vec<u8>,
+    pub digest: BlobDigest,
+    /// What it is: its `artifactType`, else the type of its configuration.
+    pub artifact_type: String,
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+    /// What it says something about.
+    pub subject: Option<Descriptor>,
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -374,6 +424,25 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<Manifest, OciError> {
     }
     let annotations = reader.texts(&reader.object, "annotations")?;
     Ok(Manifest { raw: bytes.to_vec(), digest: BlobDigest::of(bytes), config, layers, annotations })
+}
+
+/// Reads the manifest of an artifact from outside. An image is one too: of the type of its configuration.
+///
+/// # Errors
+/// As [`parse_manifest`], but for the types of configuration and layers.
+pub fn parse_artifact(bytes: &[u8]) -> Result<Artifact, OciError> {
+    let reader =
+        Reader::new("manifest", bytes, &[MANIFEST, DOCKER_MANIFEST], &["manifests", "fsLayers", "history", "signatures"])?;
+    let config = reader.descriptor(reader.member("config")?, "`config`")?;
+    let layers = reader.descriptors("layers", MOST_LAYERS)?;
+    let artifact_type = reader.text(&reader.object, "artifactType")?;
+    let artifact_type = artifact_type.filter(|kind| !kind.is_empty()).unwrap_or_else(|| config.media_type.clone());
+    let subject = match reader.object.get("subject") {
+        None | Some(Value::Null) => None,
+        Some(_) => Some(reader.descriptor(reader.member("subject")?, "`subject`")?),
+    };
+    let annotations = reader.texts(&reader.object, "annotations")?;
+    Ok(Artifact { raw: bytes.to_vec(), digest: BlobDigest::of(bytes), artifact_type, config, layers, subject, annotations })
 }
 
 /// Reads an index from outside.
@@ -526,8 +595,9 @@ impl Reader {
                 variant: self.text(platform, "variant")?,
             }),
         };
+        let artifact_type = self.text(object, "artifactType")?;
         let annotations = self.texts(object, "annotations")?;
-        Ok(Descriptor { media_type, digest, size, platform, annotations })
+        Ok(Descriptor { media_type, digest, size, artifact_type, platform, annotations })
     }
 
     fn check_runtime(&self, runtime: &Map<String, Value>) -> Result<(), OciError> {
@@ -632,6 +702,20 @@ mod tests {
             history: &history,
         })
         .unwrap()
+    }
+
+    #[test]
+    fn an_artifact_names_its_subject_and_is_read_back() {
+        let ImageDocuments { manifest, .. } = sample();
+        let layer = Descriptor { media_type: "text/plain".into(), ..manifest.descriptor() };
+        let about = [("key".to_owned(), "value".to_owned())].into();
+        let written = write_artifact("application/example", &[layer.clone()], Some(&manifest.descriptor()), &about).unwrap();
+        let read = parse_artifact(&written.bytes).unwrap();
+        assert_eq!((read.artifact_type.as_str(), read.digest), ("application/example", written.digest));
+        assert_eq!((read.layers, read.subject, read.annotations), (vec![layer], Some(manifest.descriptor()), about));
+        assert_eq!(read.config.digest, BlobDigest::of(EMPTY_BYTES));
+        assert!(parse_manifest(&written.bytes).unwrap_err().to_string().contains("not that of an image"));
+        assert_eq!(parse_artifact(&manifest.bytes).unwrap().artifact_type, CONFIG);
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub fn publish(store: &Store, folder: &std::path::Path, built: &[Built], platfor
             media_type: oci::MANIFEST.to_owned(),
             digest: image.record.manifest,
             size: image.record.manifest_size,
+            artifact_type: None,
             platform: Some(Platform::of(platform)),
             annotations: BTreeMap::from([(oci::REF_NAME.to_owned(), image.name.to_string())]),
         })
