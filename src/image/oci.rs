@@ -709,7 +709,8 @@ mod tests {
         let ImageDocuments { manifest, .. } = sample();
         let layer = Descriptor { media_type: "text/plain".into(), ..manifest.descriptor() };
         let about = [("key".to_owned(), "value".to_owned())].into();
-        let written = write_artifact("application/example", &[layer.clone()], Some(&manifest.descriptor()), &about).unwrap();
+        let written =
+            write_artifact("application/example", std::slice::from_ref(&layer), Some(&manifest.descriptor()), &about).unwrap();
         let read = parse_artifact(&written.bytes).unwrap();
         assert_eq!((read.artifact_type.as_str(), read.digest), ("application/example", written.digest));
         assert_eq!((read.layers, read.subject, read.annotations), (vec![layer], Some(manifest.descriptor()), about));
