@@ -6,6 +6,7 @@ pub mod digest;
 pub mod language;
 pub mod lock;
 pub mod name;
+pub mod number;
 pub mod problem;
 pub mod project;
 pub mod recipe;
