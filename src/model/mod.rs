@@ -10,6 +10,7 @@ pub mod number;
 pub mod problem;
 pub mod project;
 pub mod recipe;
+pub mod reference;
 pub mod stack;
 pub mod tree;
 pub mod yaml;

@@ -19,6 +19,9 @@ macro_rules! name_type {
         pub struct $name(Box<str>);
 
         impl $name {
+            /// What such a name is made of.
+            pub const RULE: &'static str = $rule;
+
             /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {

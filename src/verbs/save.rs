@@ -18,7 +18,7 @@ use crate::image::archive::{self, ArchivedImage, Blobs};
 use crate::image::canonical;
 use crate::image::oci::{self, Configuration, Manifest};
 use crate::model::digest::BlobDigest;
-use crate::model::name::{ImageName, InvalidName};
+use crate::model::name::{ImageName, InvalidName, Tag};
 use crate::screen::size;
 
 #[derive(Debug, clap::Args)]
@@ -99,10 +99,8 @@ struct BuiltImage {
 impl Built {
     /// Finds images, which must be built as the recipes are now.
     pub fn find(context: &Context<'_>, store: &Store, images: &[String], which: &Which) -> Result<Self, Failure> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if which.tag.is_empty() || which.tag.len() > 128 || !which.tag.bytes().all(allowed) || which.tag.starts_with(['.', '-']) {
-            return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug()))
-                .hint("letters, digits, `.`, `_` and `-`, at most 128, not starting with `.` or `-`"));
+        if which.tag.parse::<Tag>().is_err() {
+            return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug())).hint(Tag::RULE));
         }
         let planned = Planned::make(context, store, images, which.platform.as_deref())?;
         let (workplace, plan, site) = (&planned.workplace, &planned.plan, planned.site(context));
