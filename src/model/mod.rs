@@ -11,6 +11,7 @@ pub mod problem;
 pub mod project;
 pub mod recipe;
 pub mod reference;
+pub mod releases;
 pub mod stack;
 pub mod tree;
 pub mod yaml;
