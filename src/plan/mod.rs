@@ -6,5 +6,6 @@ pub mod grouping;
 pub mod identity;
 pub mod lint;
 pub mod locking;
+pub mod publish;
 pub mod steps;
 pub mod wiring;
