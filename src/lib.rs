@@ -10,6 +10,7 @@
 //! debian     WHAT DEBIAN SAYS     control version index package resolve  pure
 //! plan       WHAT WILL BE DONE    the steps and their keys, advice       pure
 //! image      WHAT THE BYTES ARE   tar, layers, OCI documents, archives   pure
+//! trust      WHO SAID WHAT        keys, signatures, statements on images and releases, the verdict   pure
 //! bundle     WHAT PEOPLE RUN      what a bundle says, its settings, backups   pure
 //! edge       THE DOORS            disk, network, sandbox, other programs; none imports another
 //! execute    a plan meets the doors
@@ -28,6 +29,7 @@ pub mod debian;
 pub mod edge;
 pub mod image;
 pub mod plan;
+pub mod trust;
 
 pub mod execute;
 

@@ -98,7 +98,7 @@ impl<'a, S: ReadAt + ?Sized> Backup<'a, S> {
         let files = TarFiles::new(source)?;
         let (size, content) = files.open(CONTENTS)?.ok_or(BackupError::Foreign)?;
         if size > canonical::LIMIT as u64 {
-            return Err(BackupError::Contents(JsonError::TooLarge { size }));
+            return Err(BackupError::Contents(JsonError::TooLarge { size, limit: canonical::LIMIT }));
         }
         let mut bytes = Vec::new();
         content.take(canonical::LIMIT as u64).read_to_end(&mut bytes)?;

@@ -381,7 +381,7 @@ pub fn read(files: &dyn Files) -> Result<Vec<FoundImage>, ArchiveError> {
 fn read_file(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
     let Some((size, content)) = files.open(name)? else { return Ok(None) };
     if size > LIMIT as u64 {
-        return Err(JsonError::TooLarge { size }.into());
+        return Err(JsonError::TooLarge { size, limit: LIMIT }.into());
     }
     let mut bytes = Vec::new();
     content.take(LIMIT as u64 + 1).read_to_end(&mut bytes)?;

@@ -12,8 +12,8 @@ pub const LIMIT: usize = 4 << 20;
 /// A document that cannot be read, or cannot be written in only one way.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    #[error("the document has {size} bytes; at most {LIMIT} are read")]
-    TooLarge { size: u64 },
+    #[error("the document has {size} bytes; at most {limit} are read")]
+    TooLarge { size: u64, limit: usize },
     #[error("the document is not JSON, or could be read in two ways")]
     Syntax(#[source] serde_json::Error),
     #[error("the number {0} has no single way to be written")]
@@ -74,8 +74,13 @@ fn write(out: &mut Vec<u8>, value: &Value) -> Result<(), JsonError> {
 /// Refuses more than [`LIMIT`] bytes, a key that stands twice in one object, text after the document, and more than
 /// 128 levels.
 pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
-    if bytes.len() > LIMIT {
-        return Err(JsonError::TooLarge { size: bytes.len() as u64 });
+    read_within(bytes, LIMIT)
+}
+
+/// Reads a document from outside, as [`read`] does, that may have this many bytes.
+pub fn read_within(bytes: &[u8], limit: usize) -> Result<Value, JsonError> {
+    if bytes.len() > limit {
+        return Err(JsonError::TooLarge { size: bytes.len() as u64, limit });
     }
     serde_json::from_slice::<Strict>(bytes).map(|strict| strict.0).map_err(JsonError::Syntax)
 }

@@ -76,7 +76,8 @@ pub struct Document {
 }
 
 impl Document {
-    fn new(media_type: &'static str, value: &Value) -> Result<Self, OciError> {
+    /// Writes a document in its one form.
+    pub fn new(media_type: &'static str, value: &Value) -> Result<Self, OciError> {
         let bytes = canonical::to_bytes(value)?;
         Ok(Self { media_type, digest: BlobDigest::of(&bytes), bytes })
     }
@@ -308,7 +309,9 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    fn to_value(&self) -> Value {
+    /// Returns the descriptor as it stands in documents.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
         let mut value = json!({"digest": self.digest.to_string(), "mediaType": self.media_type, "size": self.size});
         if let Some(artifact_type) = &self.artifact_type {
             value["artifactType"] = json!(artifact_type);

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms in the order of imports: a file imports only from its own room and from those before it.
-const ROOMS: [&str; 14] = [
-    "failure", "screen", "model", "composer", "debian", "plan", "image", "bundle", "edge", "execute", "verbs", "ui", "cli",
-    "main",
+const ROOMS: [&str; 15] = [
+    "failure", "screen", "model", "composer", "debian", "plan", "image", "trust", "bundle", "edge", "execute", "verbs", "ui",
+    "cli", "main",
 ];
 
 /// Rooms that compute and do nothing else.
-const PURE: [&str; 8] = ["failure", "screen", "model", "composer", "debian", "plan", "image", "bundle"];
+const PURE: [&str; 9] = ["failure", "screen", "model", "composer", "debian", "plan", "image", "trust", "bundle"];
 
 /// What a pure room may not name: the beginnings of paths.
 const IMPURE: [&str; 12] = [

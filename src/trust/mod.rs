@@ -1,0 +1,13 @@
+//! Who said what of which bytes: keys, signatures, statements, and the verdict on them.
+//!
+//! ```text
+//! key         P-256 keys, their signatures and fingerprints
+//! bundle      a signed payload as Sigstore has it (DSSE in a bundle v0.3)
+//! statement   what is signed of an image (in-toto), and how it hangs on the image (OCI referrer)
+//! simple      the older form of a signature, which podman and skopeo read
+//! ```
+
+pub mod bundle;
+pub mod key;
+pub mod simple;
+pub mod statement;
