@@ -1,6 +1,7 @@
 //! What Debian says.
 
 pub mod accounts;
+pub mod changelog;
 pub mod compose;
 pub mod configure;
 pub mod control;

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bundle;
+mod changelog;
 mod composer;
 mod conditions;
 mod database;
