@@ -123,6 +123,13 @@ name_type!(
     |text| shaped(text, 1..=63, |b| b.is_ascii_lowercase(), |b| lower_or_digit(b) || b == b'-') && !text.ends_with('-')
 );
 name_type!(
+    /// The name of a key that signs, or of one that is trusted; it is part of the names of files.
+    KeyName,
+    "the name of a key",
+    "lowercase letters, digits, `-`, `_` and `.`, starting with a letter or digit, at most 64",
+    |text| shaped(text, 1..=64, lower_or_digit, |b| lower_or_digit(b) || matches!(b, b'-' | b'_' | b'.'))
+);
+name_type!(
     /// The name of a variable that compose takes from `.env`, and of an environment variable.
     VariableName,
     "the name of a variable",

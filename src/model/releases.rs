@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::digest::{BlobDigest, FileDigest};
 use super::name::ImageName;
@@ -21,7 +21,7 @@ pub const FORMAT: u32 = 1;
 pub const FOLDER: &str = "releases";
 
 /// One image of a release, on one platform.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleasedPlatform {
     /// As OCI names it: `linux/amd64`.
@@ -33,7 +33,7 @@ pub struct ReleasedPlatform {
 }
 
 /// One image of a release.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleasedImage {
     pub name: ImageName,
@@ -43,7 +43,7 @@ pub struct ReleasedImage {
 }
 
 /// A file that people download.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleasedFile {
     pub name: String,

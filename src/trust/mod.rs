@@ -5,9 +5,12 @@
 //! bundle      a signed payload as Sigstore has it (DSSE in a bundle v0.3)
 //! statement   what is signed of an image (in-toto), and how it hangs on the image (OCI referrer)
 //! simple      the older form of a signature, which podman and skopeo read
+//! release     the statement on a whole release          keyring   which keys a root key vouches for
 //! ```
 
 pub mod bundle;
 pub mod key;
+pub mod keyring;
+pub mod release;
 pub mod simple;
 pub mod statement;
