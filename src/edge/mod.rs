@@ -3,6 +3,7 @@
 pub mod again;
 pub mod engine;
 pub mod fetch;
+pub mod http;
 pub mod layout;
 pub mod offer;
 pub mod openpgp;

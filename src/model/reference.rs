@@ -56,7 +56,7 @@ impl RegistryHost {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let address = self.host.trim_start_matches('[').trim_end_matches(']');
-        self.host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        self.host == "localhost" || address.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -94,7 +94,7 @@ impl FromStr for RegistryHost {
             }
         };
         let good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
             None => host.len() <= 253 && host.split('.').all(is_label),
         };
         if good { Ok(Self { host: host.to_ascii_lowercase(), port }) } else { Err(wrong("is no host")) }

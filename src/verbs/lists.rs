@@ -9,6 +9,7 @@ use super::workplace::Workplace;
 use crate::debian::index::{Origin, Reader, Universe, unpack};
 use crate::debian::release::{PackagesFile, Release};
 use crate::edge::fetch::{Cause, Download, FetchError, Fetcher};
+use crate::edge::http::part::DiskError;
 use crate::edge::openpgp::{self, OpenPgpError, Verified};
 use crate::edge::sources::{self, Mirror};
 use crate::edge::store::Store;
@@ -226,7 +227,7 @@ fn from_fetch(error: FetchError) -> Failure {
     let failure = Failure::world(message).maybe_hint(hint);
     match error {
         FetchError::Place { cause, .. } => failure.because(cause),
-        FetchError::Io { source, .. } => failure.because(source),
+        FetchError::Disk(DiskError::Io { source, .. }) => failure.because(source),
         _ => failure,
     }
 }

@@ -1,29 +1,25 @@
 //! Fetching: files from several places at once, into a folder where each stands under its digest.
 
 mod http;
-mod part;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
+use crate::edge::http::part::{self, DiskError, Memory, Part, Sink};
+use crate::edge::http::{ClientError, PROGRESS, pause};
 use crate::model::digest::DownloadDigest;
 use crate::screen::{Screen, Task, Unit};
 
 use http::Client;
-use part::{Memory, Part, Sink};
+
+pub use crate::edge::http::{Cause, FetchOptions, Proxies};
 
 /// How many downloads are under way at once, and how many of them from one host.
 const PARALLEL: usize = 8;
 const PER_HOST: usize = 6;
-
-/// How often one place is tried while nothing new arrives.
-const TRIES: u32 = 3;
-
-/// An attempt that brought this many new bytes is no failure: the next one goes on from there.
-const PROGRESS: u64 = 64 << 10;
 
 /// Something to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,48 +45,6 @@ pub struct Fetched {
     pub new: bool,
 }
 
-/// Proxies, as the `http_proxy` family of variables has them.
-#[derive(Clone, Default)]
-pub struct Proxies {
-    /// For `http` URLs.
-    pub http: Option<String>,
-    /// For `https` URLs.
-    pub https: Option<String>,
-    /// For what has none of its own.
-    pub all: Option<String>,
-    /// Hosts and networks that are reached directly, separated by commas.
-    pub except: Option<String>,
-}
-
-/// How to fetch.
-#[derive(Clone)]
-pub struct FetchOptions {
-    /// Refuses to use the network.
-    pub offline: bool,
-    pub proxies: Proxies,
-    /// Certificate authorities in PEM, beside those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// A connection that brings nothing, or less than `slowest` bytes per second, for this long is given up.
-    pub stall: Duration,
-    pub slowest: u64,
-    /// The pause after a first failure; it doubles.
-    pub pause: Duration,
-}
-
-impl Default for FetchOptions {
-    fn default() -> Self {
-        Self {
-            offline: false,
-            proxies: Proxies::default(),
-            ca_file: None,
-            stall: Duration::from_secs(30),
-            // Eight connections share a modem of 56 kbit/s at seven times this.
-            slowest: 128,
-            pause: Duration::from_millis(500),
-        }
-    }
-}
-
 /// Something that could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -106,100 +60,10 @@ pub enum FetchError {
     Nowhere { name: String },
     #[error("{count} files are not in the store, and the network is not to be used: {names}")]
     Offline { count: usize, names: String },
-    #[error("the file system of `{folder}` is full: {needed} MiB needed, {free} MiB free")]
-    Full { folder: PathBuf, needed: u64, free: u64 },
-    #[error("the file system of `{folder}` cannot hold another file: it has no inodes left")]
-    NoInodes { folder: PathBuf },
-    #[error("cannot {action} `{path}`")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("the certificate file `{path}` {what}")]
-    Authorities { path: PathBuf, what: String },
-    #[error("the proxy `{proxy}` is not a proxy's address")]
-    Proxy { proxy: String },
-    #[error("the network cannot be used: {what}")]
-    Network { what: String },
-}
-
-/// Why one place did not do.
-#[derive(Debug, thiserror::Error)]
-pub enum Cause {
-    #[error("the server says {code} {reason}")]
-    Status { code: u16, reason: &'static str, retry_after: Option<Duration> },
-    #[error("it is not a URL that parvis fetches: {0}")]
-    Url(&'static str),
-    #[error("the host is not known: {0}")]
-    Resolve(String),
-    #[error("no connection: {0}")]
-    Connect(String),
-    #[error("the server cannot prove who it is: {0}")]
-    Tls(String),
-    #[error("the proxy wants a user and password")]
-    ProxyRefused,
-    #[error("nothing came for {0} seconds")]
-    Stalled(u64),
-    #[error("less than {slowest} bytes per second came for {seconds} seconds")]
-    Slow { slowest: u64, seconds: u64 },
-    #[error("the connection was closed after {received} bytes: {why}")]
-    Closed { received: u64, why: String },
-    #[error("{expected} bytes were promised, and the server has {found}")]
-    Size { expected: u64, found: String },
-    #[error("its digest is {found}, and {expected} was promised")]
-    Digest { expected: DownloadDigest, found: DownloadDigest },
-    #[error("it is larger than {0} bytes")]
-    TooLarge(u64),
-    #[error("redirected from https to http")]
-    Downgrade,
-    #[error("redirected more than {0} times")]
-    RedirectLoop(usize),
-    #[error("the server's answer makes no sense: {0}")]
-    Nonsense(String),
-    /// What was there could not be continued; the next attempt starts anew.
-    #[error("the server cannot go on where it stopped")]
-    Anew,
-    #[error("the file cannot be read")]
-    File(#[source] io::Error),
-    /// The disk on this side; no other place would help.
-    #[error("it cannot be written")]
-    Disk(#[source] io::Error),
-}
-
-impl Cause {
-    /// Returns how often a place is tried that fails like this and brings nothing new.
-    const fn tries(&self) -> u32 {
-        match self {
-            Self::Connect(_)
-            | Self::Resolve(_)
-            | Self::Closed { .. }
-            | Self::Anew
-            | Self::Status { code: 408 | 429 | 500..=599, .. } => TRIES,
-            _ => 1,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Status { code: 404 | 410, .. } | Self::Size { .. } | Self::Digest { .. } => {
-                "the mirror may be in mid-sync or have moved on: try again later, name another with `--mirror`, or run `parvis lock --update`"
-            }
-            Self::Status { code: 401 | 403, .. } => "put user and password into the mirror's URL: `https://user:password@host/…`",
-            Self::Resolve(_) | Self::Connect(_) | Self::Stalled(_) | Self::Slow { .. } | Self::Closed { .. } => {
-                "check the network and the proxy settings, or name another mirror with `--mirror`; a second run goes on from here"
-            }
-            Self::Status { code: 407, .. } | Self::ProxyRefused => {
-                "put user and password into the proxy's URL: `http://user:password@proxy:port`"
-            }
-            Self::Tls(text) if text.contains("xpired") || text.contains("NotValidYet") => {
-                "check this machine's clock; if it is right, the server's certificate has to be renewed"
-            }
-            Self::Tls(text) if text.contains("UnknownIssuer") => {
-                "install the package `ca-certificates`, or name the authority's certificate with `--ca-file`"
-            }
-            Self::Tls(_) => "the address may lead to another server: check the mirror's URL and the proxy",
-            Self::Status { .. } | Self::RedirectLoop(_) | Self::Downgrade | Self::Nonsense(_) => "name another mirror with `--mirror`",
-            _ => return None,
-        }
-        .into())
-    }
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 impl FetchError {
@@ -207,15 +71,11 @@ impl FetchError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Place { cause, .. } => return cause.hint(),
+            Self::Place { cause, .. } => return hint(cause),
             Self::Nowhere { .. } => "name one with `--mirror`, with `PARVIS_MIRROR`, or in `parvis.yaml`".into(),
             Self::Offline { .. } => "run it once without `--offline`".into(),
-            Self::Full { .. } | Self::NoInodes { .. } => {
-                "free some space with `parvis store prune`, or choose another folder with `--store`; a second run goes on from here".into()
-            }
-            Self::Authorities { .. } => "it must hold certificates in PEM: `-----BEGIN CERTIFICATE-----`".into(),
-            Self::Proxy { .. } => "it should look like `http://proxy.example:3128`".into(),
-            Self::Network { .. } | Self::Io { .. } => return None,
+            Self::Disk(error) => return error.hint(),
+            Self::Client(error) => return error.hint(),
         })
     }
 
@@ -236,10 +96,32 @@ impl FetchError {
         };
         missing.then_some(name)
     }
+}
 
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| part::explain(action, path, 0, source)
+/// Says what a person can do where a mirror fails like this.
+fn hint(cause: &Cause) -> Option<String> {
+    Some(match cause {
+        Cause::Status { code: 404 | 410, .. } | Cause::Size { .. } | Cause::Digest { .. } => {
+            "the mirror may be in mid-sync or have moved on: try again later, name another with `--mirror`, or run `parvis lock --update`"
+        }
+        Cause::Status { code: 401 | 403, .. } => "put user and password into the mirror's URL: `https://user:password@host/…`",
+        Cause::Resolve(_) | Cause::Connect(_) | Cause::Stalled(_) | Cause::Slow { .. } | Cause::Closed { .. } => {
+            "check the network and the proxy settings, or name another mirror with `--mirror`; a second run goes on from here"
+        }
+        Cause::Status { code: 407, .. } | Cause::ProxyRefused => {
+            "put user and password into the proxy's URL: `http://user:password@proxy:port`"
+        }
+        Cause::Tls(text) if text.contains("xpired") || text.contains("NotValidYet") => {
+            "check this machine's clock; if it is right, the server's certificate has to be renewed"
+        }
+        Cause::Tls(text) if text.contains("UnknownIssuer") => {
+            "install the package `ca-certificates`, or name the authority's certificate with `--ca-file`"
+        }
+        Cause::Tls(_) => "the address may lead to another server: check the mirror's URL and the proxy",
+        Cause::Status { .. } | Cause::RedirectLoop(_) | Cause::Downgrade | Cause::Nonsense(_) => "name another mirror with `--mirror`",
+        _ => return None,
     }
+    .into())
 }
 
 /// Fetches over the network and from mirrors on disk. Nothing is started before the first fetch that needs it.
@@ -264,7 +146,7 @@ impl Fetcher {
     /// # Errors
     /// The first download that no place has; the others are given up, and what came of them stays for the next run.
     pub fn fetch(&self, downloads: &[Download], into: &Path, screen: &dyn Screen) -> Result<Vec<Fetched>, FetchError> {
-        let mut results: Vec<Option<Fetched>> = downloads.iter().map(|download| part::present(download, into)).collect();
+        let mut results: Vec<Option<Fetched>> = downloads.iter().map(|download| present(download, into)).collect();
         let mut missing: Vec<usize> = (0..downloads.len()).filter(|index| results[*index].is_none()).collect();
         if !missing.is_empty() {
             self.allowed(missing.iter().map(|index| &downloads[*index]))?;
@@ -364,7 +246,7 @@ impl Fetcher {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| FetchError::Network { what: error.to_string() })?;
+            .map_err(|error| ClientError::Network { what: error.to_string() })?;
         let client = Client::new(&self.options)?;
         Ok(self.network.get_or_init(|| (runtime, client)))
     }
@@ -419,18 +301,26 @@ impl Crew<'_> {
                 counted.set(height);
             }
         };
-        let Some(mut part) = Part::open(download, self.into).await? else {
+        let name = match &download.digest {
+            Some(digest) => format!("{digest}.part"),
+            // What has no digest yet is continued by whoever asks for the same place.
+            None => format!("{}.part", DownloadDigest::of(download.urls.join("\n").as_bytes())),
+        };
+        let limit = download.size.unwrap_or(download.limit);
+        let there = || present(download, self.into).is_some();
+        let Some(mut part) = Part::open(self.into.join(name), limit, &there).await? else {
             // Another process has just finished it.
             advance(download.size.unwrap_or(0));
-            return part::present(download, self.into).ok_or_else(|| FetchError::Nowhere { name: download.name.clone() });
+            return present(download, self.into).ok_or_else(|| FetchError::Nowhere { name: download.name.clone() });
         };
         obtain(self.options, self.client, download, &mut part, &advance).await?;
-        part.finish(self.into)
+        let (digest, size) = part.finish(self.into)?;
+        Ok(Fetched { digest, size, new: true })
     }
 }
 
 fn host(download: &Download) -> String {
-    download.urls.first().map(|url| http::host(url)).unwrap_or_default()
+    download.urls.first().map(|url| crate::edge::http::host(url)).unwrap_or_default()
 }
 
 /// Fills a sink from the first place that can.
@@ -450,7 +340,7 @@ async fn obtain(
             let cause = match client.attempt(options, url, download, sink, advance).await {
                 Ok(()) => return Ok(()),
                 Err(Cause::Disk(source)) => {
-                    return Err(part::explain("write", &sink.place(), download.size.unwrap_or(0), source));
+                    return Err(part::explain("write", &sink.place(), download.size.unwrap_or(0), source).into());
                 }
                 Err(cause) => cause,
             };
@@ -468,18 +358,21 @@ async fn obtain(
                 tokio::time::sleep(pause(options, &cause, tries)).await;
             }
         };
-        failures.push((http::shown(url), cause));
+        failures.push((crate::edge::http::shown(url), cause));
     }
     let Some((place, cause)) = failures.pop() else { return Err(FetchError::Nowhere { name: download.name.clone() }) };
     let earlier: Vec<String> = failures.iter().map(|(place, cause)| format!(", nor from `{place}` ({cause})")).collect();
     Err(FetchError::Place { name: download.name.clone(), place, earlier: earlier.concat(), cause: Box::new(cause) })
 }
 
-/// Returns how long to wait before the next attempt: as long as the server asks, within bounds, or longer each time.
-fn pause(options: &FetchOptions, cause: &Cause, tries: u32) -> Duration {
-    let own = options.pause.saturating_mul(1 << tries.saturating_sub(1).min(6));
-    match cause {
-        Cause::Status { retry_after: Some(asked), .. } => (*asked).min(options.stall).max(own),
-        _ => own,
+/// Returns a download that is in the folder with its promised size; one of another size is removed.
+fn present(download: &Download, into: &Path) -> Option<Fetched> {
+    let digest = download.digest?;
+    let path = into.join(digest.to_string());
+    let status = fs::symlink_metadata(&path).ok()?;
+    if status.is_file() && download.size.is_none_or(|size| size == status.len()) {
+        return Some(Fetched { digest, size: status.len(), new: false });
     }
+    let _ = fs::remove_file(&path);
+    None
 }

@@ -9,11 +9,39 @@ use std::time::Duration;
 use rustix::fs::StatVfs;
 use rustix::io::Errno;
 
-use super::{Download, FetchError, Fetched};
 use crate::model::digest::{DownloadDigest, Hasher};
 
+/// A disk that does not take what arrives.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error("the file system of `{folder}` is full: {needed} MiB needed, {free} MiB free")]
+    Full { folder: PathBuf, needed: u64, free: u64 },
+    #[error("the file system of `{folder}` cannot hold another file: it has no inodes left")]
+    NoInodes { folder: PathBuf },
+    #[error("cannot {action} `{path}`")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl DiskError {
+    /// Returns the next step, where one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Full { .. } | Self::NoInodes { .. } => Some(
+                "free some space with `parvis store prune`, or choose another folder with `--store`; a second run goes on from here"
+                    .into(),
+            ),
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    move |source| explain(action, path, 0, source)
+}
+
 /// Takes in what arrives.
-pub(super) trait Sink {
+pub trait Sink {
     /// Returns how many bytes there are.
     fn length(&self) -> u64;
     /// Returns how many bytes there were at most since it was opened.
@@ -32,8 +60,8 @@ pub(super) trait Sink {
 
 /// A small document in memory. It never goes on where it stopped: its length is not known.
 #[derive(Default)]
-pub(super) struct Memory {
-    pub(super) bytes: Vec<u8>,
+pub struct Memory {
+    pub bytes: Vec<u8>,
     validator: Option<String>,
 }
 
@@ -70,7 +98,7 @@ impl Sink for Memory {
 }
 
 /// A file that grows: `NAME.part`, locked by the process that writes it.
-pub(super) struct Part {
+pub struct Part {
     file: File,
     path: PathBuf,
     hasher: Hasher,
@@ -80,18 +108,13 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Opens the file, waiting while another process writes it, and hashes what is there already; returns `None` where the
-    /// download was finished meanwhile.
-    pub(super) async fn open(download: &Download, into: &Path) -> Result<Option<Self>, FetchError> {
-        let path = match &download.digest {
-            Some(digest) => into.join(format!("{digest}.part")),
-            // What has no digest yet is continued by whoever asks for the same place.
-            None => into.join(format!("{}.part", DownloadDigest::of(download.urls.join("\n").as_bytes()))),
-        };
+    /// Opens the file, waiting while another process writes it, and hashes what is there already; returns `None` where
+    /// meanwhile there is what it was to become. More bytes than `limit` are forgotten.
+    pub async fn open(path: PathBuf, limit: u64, there: &dyn Fn() -> bool) -> Result<Option<Self>, DiskError> {
         loop {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(nofollow());
-            let file = options.open(&path).map_err(FetchError::io("write", &path))?;
+            let file = options.open(&path).map_err(failed("write", &path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -100,9 +123,9 @@ impl Part {
                 }
                 Err(TryLockError::Error(source)) => return Err(explain("lock", &path, 0, source)),
             }
-            let own = file.metadata().map_err(FetchError::io("read", &path))?;
+            let own = file.metadata().map_err(failed("read", &path))?;
             let same = fs::symlink_metadata(&path).is_ok_and(|status| status.ino() == own.ino() && own.is_file());
-            if present(download, into).is_some() {
+            if there() {
                 if same {
                     // It was made for nothing.
                     let _ = fs::remove_file(&path);
@@ -110,12 +133,12 @@ impl Part {
                 return Ok(None);
             }
             if same {
-                return Self::resume(file, path, download).map(Some);
+                return Self::resume(file, path, limit).map(Some);
             }
         }
     }
 
-    fn resume(file: File, path: PathBuf, download: &Download) -> Result<Self, FetchError> {
+    fn resume(file: File, path: PathBuf, limit: u64) -> Result<Self, DiskError> {
         let mut part = Self { file, path, hasher: Hasher::new(), length: 0, highest: 0, validator: None };
         let path = part.path.clone();
         let fail = |source| explain("write", &path, 0, source);
@@ -129,19 +152,19 @@ impl Part {
                 }
             }
         }
-        if part.length > download.size.unwrap_or(download.limit) {
+        if part.length > limit {
             part.restart().map_err(fail)?;
         }
         part.highest = part.length;
         Ok(part)
     }
 
-    /// Gives the whole file its name.
-    pub(super) fn finish(self, into: &Path) -> Result<Fetched, FetchError> {
+    /// Gives the whole file the 64 digits of its digest as name, in this folder; returns that and the size.
+    pub fn finish(self, into: &Path) -> Result<(DownloadDigest, u64), DiskError> {
         let digest: DownloadDigest = self.hasher.finish();
         let path = into.join(digest.to_string());
-        fs::rename(&self.path, &path).map_err(FetchError::io("write", &path))?;
-        Ok(Fetched { digest, size: self.length, new: true })
+        fs::rename(&self.path, &path).map_err(failed("write", &path))?;
+        Ok((digest, self.length))
     }
 }
 
@@ -188,40 +211,28 @@ fn nofollow() -> i32 {
     (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed()
 }
 
-/// Returns a download that is in the folder with its promised size; one of another size is removed.
-pub(super) fn present(download: &Download, into: &Path) -> Option<Fetched> {
-    let digest = download.digest?;
-    let path = into.join(digest.to_string());
-    let status = fs::symlink_metadata(&path).ok()?;
-    if status.is_file() && download.size.is_none_or(|size| size == status.len()) {
-        return Some(Fetched { digest, size: status.len(), new: false });
-    }
-    let _ = fs::remove_file(&path);
-    None
-}
-
 /// Refuses to start what cannot end.
-pub(super) fn require_room(folder: &Path, bytes: u64) -> Result<(), FetchError> {
+pub fn require_room(folder: &Path, bytes: u64) -> Result<(), DiskError> {
     let Ok(space) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     if bytes > free {
-        return Err(FetchError::Full { folder: folder.into(), needed: bytes.div_ceil(1 << 20), free: free >> 20 });
+        return Err(DiskError::Full { folder: folder.into(), needed: bytes.div_ceil(1 << 20), free: free >> 20 });
     }
     Ok(())
 }
 
 /// Turns an error of the file system into one that says what to do about it.
-pub(super) fn explain(action: &'static str, path: &Path, needed: u64, source: io::Error) -> FetchError {
+pub fn explain(action: &'static str, path: &Path, needed: u64, source: io::Error) -> DiskError {
     let folder = path.parent().unwrap_or(path).to_owned();
     match Errno::from_io_error(&source) {
         Some(Errno::NOSPC | Errno::DQUOT) => match rustix::fs::statvfs(&folder) {
-            Ok(StatVfs { f_favail: 0, f_files: 1.., .. }) => FetchError::NoInodes { folder },
+            Ok(StatVfs { f_favail: 0, f_files: 1.., .. }) => DiskError::NoInodes { folder },
             Ok(space) => {
                 let free = space.f_bavail.saturating_mul(space.f_frsize);
-                FetchError::Full { folder, needed: needed.max(free + 1).div_ceil(1 << 20), free: free >> 20 }
+                DiskError::Full { folder, needed: needed.max(free + 1).div_ceil(1 << 20), free: free >> 20 }
             }
-            Err(_) => FetchError::Io { action, path: path.into(), source },
+            Err(_) => DiskError::Io { action, path: path.into(), source },
         },
-        _ => FetchError::Io { action, path: path.into(), source },
+        _ => DiskError::Io { action, path: path.into(), source },
     }
 }
