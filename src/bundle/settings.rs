@@ -59,7 +59,7 @@ impl Settings {
         if self.get(name) == Some(value) {
             return false;
         }
-        let line = Line { text: format!("{name}={}", quoted(value)), setting: Some((name.to_owned(), value.to_owned())) };
+        let line = Line { text: format!("{name}={}", written(value)), setting: Some((name.to_owned(), value.to_owned())) };
         let place = self.lines.iter_mut().rev().find(|line| line.setting.as_ref().is_some_and(|(known, _)| known == name));
         match place {
             Some(place) => *place = line,
@@ -86,22 +86,20 @@ fn setting(line: &str) -> Option<(String, String)> {
     valid.then(|| (name.to_owned(), unquoted(value.trim())))
 }
 
-/// Takes the quotes away, or the comment behind a value without quotes.
+/// Takes the quotes away, or the comment behind a value without quotes: the inverse of [`written`].
 fn unquoted(value: &str) -> String {
-    if let Some(inside) = value.strip_prefix('\'') {
-        return inside.split('\'').next().unwrap_or_default().to_owned();
-    }
-    let Some(inside) = value.strip_prefix('"') else {
+    let Some(quote) = value.chars().next().filter(|first| matches!(first, '\'' | '"')) else {
         let end = value.find(" #").unwrap_or(value.len());
         return value[..end].trim_end().to_owned();
     };
     let mut out = String::new();
-    let mut characters = inside.chars();
+    let mut characters = value[1..].chars().peekable();
     while let Some(character) = characters.next() {
         match character {
-            '"' => break,
-            '\\' => match characters.next() {
-                Some('n') => out.push('\n'),
+            end if end == quote => break,
+            // Between single quotes, only a quote can be escaped.
+            '\\' if quote == '"' || characters.peek() == Some(&'\'') => match characters.next() {
+                Some('n') if quote == '"' => out.push('\n'),
                 Some(other) => out.push(other),
                 None => break,
             },
@@ -111,18 +109,20 @@ fn unquoted(value: &str) -> String {
     out
 }
 
-/// Writes a value so that every compose reads the same: bare where that is safe, else between quotes that mean nothing inside.
-///
-/// Compose 1.29 does not take the quotes of `.env` for quotes in all cases, so they stand only where they must.
-fn quoted(value: &str) -> String {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || b"-_./:@+,=% ".contains(&byte);
-    if value.bytes().all(safe) && value.trim() == value {
+/// Returns the value of a line of `.env` that Compose 1.29, 2.26 and 2.40 read as this text; what they read differently, parameters
+/// do not take ([`ParameterKind::check`](crate::model::stack::ParameterKind::check)).
+#[must_use]
+pub fn written(value: &str) -> String {
+    let bare = !value.contains(['$', '#', '\\', '\n']) && !value.starts_with(['\'', '"']) && value.trim() == value;
+    if bare {
         value.to_owned()
-    } else if value.contains('\'') {
-        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("\"{escaped}\"")
+    } else if value.contains('$') && !value.contains(['\\', '\n']) {
+        // Only between single quotes is `$` nothing but itself.
+        format!("'{}'", value.replace('\'', "\\'"))
     } else {
-        format!("'{value}'")
+        let escaped = [('\\', "\\\\"), ('"', "\\\""), ('$', "\\$"), ('\n', "\\n")];
+        let inside = escaped.iter().fold(value.to_owned(), |text, (character, escape)| text.replace(*character, escape));
+        format!("\"{inside}\"")
     }
 }
 
@@ -170,15 +170,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn settings_are_quoted_as_all_three_composes_read_them() {
+        // Each was tried with 1.29.2, 2.26.1 and 2.40.3.
+        for (value, expected) in [
+            ("Paroisse de l'Étoile", "Paroisse de l'Étoile"),
+            ("a \"b\"", "a \"b\""),
+            ("'a'", "\"'a'\""),
+            ("\"a\"", "\"\\\"a\\\"\""),
+            ("a #b", "\"a #b\""),
+            ("a$b", "'a$b'"),
+            ("l'a$b", "'l\\'a$b'"),
+            ("12:30", "12:30"),
+            ("", ""),
+        ] {
+            assert_eq!(written(value), expected, "{value}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn what_is_set_reads_back(value in "[a-zA-Z'\"\\\\ é#=/]{1,12}") {
-            let value = value.trim();
-            prop_assume!(!value.is_empty());
+        fn the_reader_is_the_inverse_of_the_writer(value in "[a-zA-Z'\"\\\\ é#=/$\n\t]{0,12}") {
+            prop_assert_eq!(unquoted(written(&value).trim()), value.clone());
             let mut settings = Settings::parse("A=1\n").unwrap();
-            settings.set("A", value);
+            settings.set("A", &value);
             let again = Settings::parse(&settings.render()).unwrap();
-            prop_assert_eq!(again.get("A"), Some(value));
+            prop_assert_eq!(again.get("A").unwrap_or_default(), value);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::manifest::{
     ARCHIVE, Backup, BundledImage, BundledParameter, BundledService, BundledVolume, COMPOSE, Contents, FORMAT, Login, MANIFEST,
     Manifest, ManifestError, Published, SETTINGS, ServiceKind, VolumeKind,
 };
-use super::yaml::setting;
+use super::settings::written;
 use crate::model::catalog::Catalog;
 use crate::model::digest::FileDigest;
 use crate::model::name::{ImageName, InvalidName, PartName, Tag, VariableName};
@@ -219,7 +219,7 @@ fn settings(manifest: &Manifest, travelling: bool) -> String {
     );
     for parameter in &manifest.parameters {
         let BundledParameter { variable, default, question, .. } = parameter;
-        let _ = write!(out, "\n# {}\n# {}\n{variable}={}\n", question.en, question.fr, setting(default));
+        let _ = write!(out, "\n# {}\n# {}\n{variable}={}\n", question.en, question.fr, written(default));
     }
     out.push_str("\n# The images. Do not edit these lines.\n# Les images. Ne modifiez pas ces lignes.\n");
     for image in &manifest.images {

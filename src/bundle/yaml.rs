@@ -136,21 +136,6 @@ pub fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-/// Returns the value of a line of `.env` that Compose 1.29, 2.26 and 2.40 read as this text; what they read differently, parameters
-/// do not take ([`ParameterKind::check`](crate::model::stack::ParameterKind::check)).
-#[must_use]
-pub fn setting(value: &str) -> String {
-    let bare = !value.contains(['$', '#', '\\']) && !value.starts_with(['\'', '"']) && value.trim() == value;
-    if bare {
-        value.to_owned()
-    } else if value.contains('$') {
-        // Only between single quotes is `$` nothing but itself.
-        format!("'{}'", value.replace('\'', "\\'"))
-    } else {
-        format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -180,24 +165,6 @@ mod tests {
         ]);
         let expected = "name: db\n\"no\": \"no\"\ntime: \"12:30\"\nnumber: 3\nempty: {}\nlist:\n  - a: true\n    b:\n      - x\n      - \"\"\n  - \"- a\"\n";
         assert_eq!(node.render(), expected);
-    }
-
-    #[test]
-    fn settings_are_quoted_as_all_three_composes_read_them() {
-        // Each was tried with 1.29.2, 2.26.1 and 2.40.3.
-        for (value, written) in [
-            ("Paroisse de l'Étoile", "Paroisse de l'Étoile"),
-            ("a \"b\"", "a \"b\""),
-            ("'a'", "\"'a'\""),
-            ("\"a\"", "\"\\\"a\\\"\""),
-            ("a #b", "\"a #b\""),
-            ("a$b", "'a$b'"),
-            ("l'a$b", "'l\\'a$b'"),
-            ("12:30", "12:30"),
-            ("", ""),
-        ] {
-            assert_eq!(setting(value), written, "{value}");
-        }
     }
 
     proptest! {
