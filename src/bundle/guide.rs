@@ -9,8 +9,11 @@ pub(super) const ENGLISH: &str = "README.md";
 pub(super) const FRENCH: &str = "LISEZMOI.md";
 pub(super) const START: &str = "start.sh";
 
+/// How compose is typed; a guide says what it is called elsewhere.
+const COMPOSE_COMMAND: &str = "docker compose";
+
 /// How compose is told to run a job beside what runs: nothing else is started, and no terminal is asked for.
-const RUN: &str = "docker compose run --rm --no-deps -T";
+const RUN: &str = "run --rm --no-deps -T";
 
 /// Returns the jobs of a time.
 fn jobs(contents: &Contents, when: When) -> impl Iterator<Item = &BundledService> {
@@ -24,10 +27,10 @@ fn word(text: &str) -> String {
 }
 
 /// Returns a command of the bundle as a person types it.
-fn typed(service: &str, command: &[String], options: &str) -> String {
+fn typed(service: &str, command: &[String], compose: &str) -> String {
     let program = command.first().map(String::as_str).unwrap_or_default();
     let arguments: String = command.iter().skip(1).fold(String::new(), |line, argument| line + " " + &word(argument));
-    format!("docker compose run --rm --no-deps -T{options} --entrypoint {} {service}{arguments}", word(program))
+    format!("{compose} {RUN} --entrypoint {} {service}{arguments}", word(program))
 }
 
 /// Puts the default of each parameter into a text with `${VARIABLE}`.
@@ -45,14 +48,14 @@ fn backup_lines(contents: &Contents) -> (String, String) {
         let file = item.file();
         match item {
             Backup::Command { service, save: out, restore: back, .. } => {
-                let _ = writeln!(save, "{} > {file}", typed(service.as_str(), out, ""));
-                let _ = writeln!(restore, "{} < {file}", typed(service.as_str(), back, ""));
+                let _ = writeln!(save, "{} > {file}", typed(service.as_str(), out, COMPOSE_COMMAND));
+                let _ = writeln!(restore, "{} < {file}", typed(service.as_str(), back, COMPOSE_COMMAND));
             }
             Backup::Volume { service, at, .. } => {
                 let pack = ["tar", "-C", at, "-cf", "-", "."].map(str::to_owned);
                 let unpack = ["tar", "-C", at, "-xpf", "-"].map(str::to_owned);
-                let _ = writeln!(save, "{} > {file}", typed(service.as_str(), &pack, ""));
-                let _ = writeln!(restore, "{} < {file}", typed(service.as_str(), &unpack, ""));
+                let _ = writeln!(save, "{} > {file}", typed(service.as_str(), &pack, COMPOSE_COMMAND));
+                let _ = writeln!(restore, "{} < {file}", typed(service.as_str(), &unpack, COMPOSE_COMMAND));
             }
         }
     }
@@ -72,19 +75,51 @@ fn volumes(contents: &Contents) -> String {
 fn update_lines(contents: &Contents) -> String {
     let before = jobs(contents, When::Every).chain(jobs(contents, When::Upgrade));
     before.fold(String::new(), |mut text, job| {
-        let _ = writeln!(text, "{RUN} {}", job.name);
+        let _ = writeln!(text, "{COMPOSE_COMMAND} {RUN} {}", job.name);
         text
     })
 }
 
-/// Returns the lines with which loaded images begin to be used, where they travel along.
-fn load_line(travelling: bool) -> String {
-    if travelling { format!("docker load -i {ARCHIVE}\n") } else { String::new() }
+/// What both guides say, each in its language.
+struct Facts {
+    /// The address and the user's name with the defaults, and what shows the password.
+    login: Option<(String, String, String)>,
+    /// The lines that save each file of a backup, and those that take it back.
+    save: String,
+    restore: String,
+    /// How the jobs for work by hand are typed.
+    manual: String,
+    /// The lines of an update and, before them, those with which images that travel along are loaded.
+    load: String,
+    update: String,
+    volumes: String,
+}
+
+impl Facts {
+    fn new(contents: &Contents, travelling: bool) -> Self {
+        let login = contents.login.as_ref().map(|login| {
+            let command = typed(login.service.as_str(), &login.command, COMPOSE_COMMAND);
+            (by_default(contents, &login.url), by_default(contents, &login.user), command)
+        });
+        let (save, restore) = backup_lines(contents);
+        let manual: Vec<String> =
+            jobs(contents, When::Manual).map(|job| format!("`{COMPOSE_COMMAND} run --rm {}`", job.name)).collect();
+        Self {
+            login,
+            save,
+            restore,
+            manual: manual.join(", "),
+            load: if travelling { format!("docker load -i {ARCHIVE}\n") } else { String::new() },
+            update: update_lines(contents),
+            volumes: volumes(contents),
+        }
+    }
 }
 
 /// Returns the guide in English.
 pub(super) fn english(contents: &Contents, travelling: bool) -> String {
     let Contents { name, version, description, .. } = contents;
+    let facts = Facts::new(contents, travelling);
     let mut out = format!(
         "# {name} {version}\n\n{description}\n\n(Ce texte existe en français : `{FRENCH}`.)\n\n\
          ## Start\nYou need Docker 20.10 or newer, with compose. In this folder:\n\n```\n./{START}\n```\n\n\
@@ -92,22 +127,18 @@ pub(super) fn english(contents: &Contents, travelling: bool) -> String {
          An older compose is called `docker-compose`, with a hyphen: write it that way then.\n\n\
          What may be chosen — name, port, and so on — stands in `{SETTINGS}`, with a line on each.\n",
         loads = if travelling { "hands the images to Docker, " } else { "" },
-        load = load_line(travelling),
+        load = facts.load,
     );
-    if let Some(login) = &contents.login {
+    if let Some((url, user, command)) = &facts.login {
         let _ = write!(
             out,
             "\n## Log in\nOpen {url} and log in as `{user}`. The password was made at the first start; this shows it:\n\n```\n{command}\n```\n\n\
              **Your browser warns** that it does not know who vouches for the certificate. That is expected: the certificate was made on \
              this machine at the first start, and nobody outside can know it. The connection is encrypted all the same. On any other \
              machine than your own, compare the certificate's fingerprint before you go on.\n",
-            url = by_default(contents, &login.url),
-            user = by_default(contents, &login.user),
-            command = typed(login.service.as_str(), &login.command, ""),
         );
     }
-    let (save, restore) = backup_lines(contents);
-    let manual: Vec<String> = jobs(contents, When::Manual).map(|job| format!("`docker compose run --rm {}`", job.name)).collect();
+    let Facts { save, restore, manual, load, update, volumes, .. } = &facts;
     let _ = write!(
         out,
         "\n## Look, stop, begin anew\n\
@@ -117,7 +148,7 @@ pub(super) fn english(contents: &Contents, travelling: bool) -> String {
          - `docker compose down -v` removes **the data, the keys and the passwords** as well.\n"
     );
     if !manual.is_empty() {
-        let _ = writeln!(out, "- For work by hand: {}.", manual.join(", "));
+        let _ = writeln!(out, "- For work by hand: {manual}.");
     }
     if !save.is_empty() {
         let _ = write!(
@@ -129,15 +160,12 @@ pub(super) fn english(contents: &Contents, travelling: bool) -> String {
     let _ = write!(
         out,
         "\n## A new version\nUnpack it into a folder of its own, copy your `{SETTINGS}` choices there, and in the new folder run `./{START}`; \
-         or by hand, in this order, so that a step that fails leaves the old version running:\n\n```\n{}{}docker compose up -d\n```\n\n\
+         or by hand, in this order, so that a step that fails leaves the old version running:\n\n```\n{load}{update}docker compose up -d\n```\n\n\
          Make a backup first.\n",
-        load_line(travelling),
-        update_lines(contents),
     );
     let _ = write!(
         out,
-        "\n## Where the data are\nIn volumes of Docker (`docker volume ls`), not in this folder:\n\n| volume | what |\n|---|---|\n{}",
-        volumes(contents)
+        "\n## Where the data are\nIn volumes of Docker (`docker volume ls`), not in this folder:\n\n| volume | what |\n|---|---|\n{volumes}",
     );
     out
 }
@@ -145,6 +173,7 @@ pub(super) fn english(contents: &Contents, travelling: bool) -> String {
 /// Returns the guide in French.
 pub(super) fn french(contents: &Contents, travelling: bool) -> String {
     let Contents { name, version, .. } = contents;
+    let facts = Facts::new(contents, travelling);
     let mut out = format!(
         "# {name} {version}\n\n(This text exists in English: `{ENGLISH}`.)\n\n\
          ## Démarrer\nIl faut Docker 20.10 ou plus récent, avec compose. Dans ce dossier :\n\n```\n./{START}\n```\n\n\
@@ -152,9 +181,9 @@ pub(super) fn french(contents: &Contents, travelling: bool) -> String {
          Un compose plus ancien s'appelle `docker-compose`, avec un trait d'union : écrivez-le alors ainsi.\n\n\
          Ce qui se choisit (nom, port, etc.) se trouve dans `{SETTINGS}`, avec une ligne d'explication pour chaque réglage.\n",
         loads = if travelling { "remet les images à Docker, " } else { "" },
-        load = load_line(travelling),
+        load = facts.load,
     );
-    if let Some(login) = &contents.login {
+    if let Some((url, user, command)) = &facts.login {
         let _ = write!(
             out,
             "\n## Se connecter\nOuvrez {url} et connectez-vous comme `{user}`. Le mot de passe a été créé au premier démarrage ; ceci l'affiche :\n\n\
@@ -162,13 +191,9 @@ pub(super) fn french(contents: &Contents, travelling: bool) -> String {
              **Votre navigateur vous avertit** qu'il ne sait pas qui se porte garant du certificat. C'est normal : le certificat a été créé \
              sur cette machine au premier démarrage, et personne d'autre ne peut le connaître. La connexion est tout de même chiffrée. \
              Sur une autre machine que la vôtre, comparez l'empreinte du certificat avant de continuer.\n",
-            url = by_default(contents, &login.url),
-            user = by_default(contents, &login.user),
-            command = typed(login.service.as_str(), &login.command, ""),
         );
     }
-    let (save, restore) = backup_lines(contents);
-    let manual: Vec<String> = jobs(contents, When::Manual).map(|job| format!("`docker compose run --rm {}`", job.name)).collect();
+    let Facts { save, restore, manual, load, update, volumes, .. } = &facts;
     let _ = write!(
         out,
         "\n## Regarder, arrêter, repartir de zéro\n\
@@ -178,7 +203,7 @@ pub(super) fn french(contents: &Contents, travelling: bool) -> String {
          - `docker compose down -v` supprime aussi **les données, les clés et les mots de passe**.\n"
     );
     if !manual.is_empty() {
-        let _ = writeln!(out, "- Pour travailler à la main : {}.", manual.join(", "));
+        let _ = writeln!(out, "- Pour travailler à la main : {manual}.");
     }
     if !save.is_empty() {
         let _ = write!(
@@ -191,14 +216,11 @@ pub(super) fn french(contents: &Contents, travelling: bool) -> String {
         out,
         "\n## Une nouvelle version\nDécompressez-la dans un dossier à part, reportez-y vos choix de `{SETTINGS}`, puis lancez `./{START}` dans \
          le nouveau dossier ; ou à la main, dans cet ordre, pour qu'une étape qui échoue laisse tourner l'ancienne version :\n\n\
-         ```\n{}{}docker compose up -d\n```\n\nFaites d'abord une sauvegarde.\n",
-        load_line(travelling),
-        update_lines(contents),
+         ```\n{load}{update}docker compose up -d\n```\n\nFaites d'abord une sauvegarde.\n",
     );
     let _ = write!(
         out,
-        "\n## Où sont les données\nDans des volumes de Docker (`docker volume ls`), pas dans ce dossier :\n\n| volume | quoi |\n|---|---|\n{}",
-        volumes(contents)
+        "\n## Où sont les données\nDans des volumes de Docker (`docker volume ls`), pas dans ce dossier :\n\n| volume | quoi |\n|---|---|\n{volumes}",
     );
     out
 }
@@ -255,7 +277,7 @@ pub(super) fn start(contents: &Contents, archive: Option<&FileDigest>, compose: 
         });
         format!(
             "{values}say \"open {url} and log in as {user}; this shows the password:\" \"ouvrez {url} et connectez-vous comme {user} ; ceci \
-             affiche le mot de passe :\"\nprintf '%s\\n' {shown}\n",
+             affiche le mot de passe :\"\nprintf '%s%s\\n' \"$compose\" {shown}\n",
             url = template(&login.url),
             user = template(&login.user),
             shown = word(&command),
@@ -277,8 +299,11 @@ fail() {
     say "error: $1" "erreur : $2" >&2
     exit 1
 }
+# A plugin of docker or, before there were plugins, a program of its own.
+compose='docker compose'
+$compose version >/dev/null 2>&1 || compose=docker-compose
 compose() {
-    if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
+    $compose "$@"
 }
 check() {
     [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$2" ] ||

@@ -451,6 +451,8 @@ fn the_script_runs_only_what_was_built() {
     let settings = fs::read_to_string(folder.path().join(".env")).unwrap();
     assert!(settings.contains(&format!("\nPARVIS_IMAGE_WEB={id}\n")) && settings.contains("\nPORT=8443\n"), "{settings}");
 
+    assert!(said.ends_with("\ndocker compose run --rm --no-deps -T --entrypoint cat web /keys/admin\n"), "{said}");
+
     docker(&id, "something runs");
     let (output, log) = start(folder.path(), tools.path(), "C");
     ok(&output, "start.sh");
@@ -462,6 +464,18 @@ fn the_script_runs_only_what_was_built() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && !log.contains("up -d"), "{log}");
     assert!(said.starts_with("erreur : ces images ne sont pas celles de ce paquet : example.org/parish/keys:1.4.0"), "{said}");
+
+    // Where compose is a program of its own, it is called and named by that name.
+    docker(&id, "");
+    let plugin = fs::read_to_string(tools.path().join("docker")).unwrap();
+    let alone = plugin.replacen("case", "[ \"$1\" != compose ] || exit 1\ncase", 1);
+    fs::write(tools.path().join("docker"), alone).unwrap();
+    fs::write(tools.path().join("docker-compose"), plugin.replace("$*", "compose $*")).unwrap();
+    fs::set_permissions(tools.path().join("docker-compose"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (output, log) = start(folder.path(), tools.path(), "C");
+    let said = ok(&output, "start.sh");
+    assert!(said.ends_with("\ndocker-compose run --rm --no-deps -T --entrypoint cat web /keys/admin\n"), "{said}");
+    assert!(log.ends_with("compose up -d\n"), "{log}");
 
     docker(&id, "");
     fs::write(folder.path().join("images.tar"), "cut short").unwrap();
