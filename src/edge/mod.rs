@@ -4,6 +4,7 @@ pub mod again;
 pub mod engine;
 pub mod fetch;
 pub mod http;
+pub mod git;
 pub mod layout;
 pub mod offer;
 pub mod openpgp;

@@ -70,6 +70,30 @@ pub enum Repository {
     Address(String),
 }
 
+/// How long the statement of a release is good, where the project does not say: a year, and a month to be late.
+const VALID_DAYS: u32 = 400;
+
+/// A tag that floats with releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FloatingTag {
+    /// `X.Y`: the newest `X.Y.*`.
+    Minor,
+    /// `X`: the newest `X.*`.
+    Major,
+    /// `latest`: the newest of all.
+    Latest,
+}
+
+/// How releases are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseRule {
+    /// The tags that float with releases.
+    pub tags: BTreeSet<FloatingTag>,
+    /// Days after which the statement of a release is too old to be believed: what hides newer releases hides them no longer than this.
+    pub valid_days: u32,
+}
+
 /// A set of values for the variables that recipes use, and where its PHP packages come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
@@ -100,6 +124,7 @@ pub struct Project {
     /// The profile that is taken where none is asked for.
     pub default_profile: Option<String>,
     pub layers: LayerRule,
+    pub releases: ReleaseRule,
 }
 
 /// What all images of a project share: where packages come from, whom to trust, and which values recipes get.
@@ -135,6 +160,9 @@ struct RawProject {
     /// How images are cut into layers.
     #[serde(default)]
     layers: Option<Placed<RawLayers>>,
+    /// How releases are made.
+    #[serde(default)]
+    releases: Option<RawReleases>,
 }
 
 /// One suite that packages may come from.
@@ -206,6 +234,19 @@ struct RawLayers {
     /// How layers are compressed; `gzip` unless stated, which every engine reads.
     #[serde(default)]
     compression: Compression,
+}
+
+/// How releases are made.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Releases")]
+struct RawReleases {
+    /// The tags that float with releases; all of them unless stated.
+    #[serde(default)]
+    tags: Option<Vec<FloatingTag>>,
+    /// Days after which a release's signed statement is no longer believed; 400 unless stated.
+    #[serde(default)]
+    valid_days: Option<Placed<u32>>,
 }
 
 impl Project {
@@ -302,6 +343,7 @@ impl Reader<'_> {
             default_profile: self.default_profile(raw.default_profile.as_ref(), &profiles)?,
             profiles,
             layers: self.layers(raw.layers.as_ref())?,
+            releases: self.releases(raw.releases.as_ref())?,
         })
     }
 
@@ -503,6 +545,20 @@ impl Reader<'_> {
         }
     }
 
+    fn releases(&self, releases: Option<&RawReleases>) -> Result<ReleaseRule, Problem> {
+        let days = releases.and_then(|releases| releases.valid_days.as_ref());
+        if let Some(days) = days.filter(|days| !(1..=3650).contains(&days.value)) {
+            let problem = days.problem(self.source, format!("{} days are not between 1 and 3650", days.value));
+            return Err(problem.hint("longer than the time between two releases, shorter than the support of the suite"));
+        }
+        let tags = releases.and_then(|releases| releases.tags.clone());
+        let all = || vec![FloatingTag::Minor, FloatingTag::Major, FloatingTag::Latest];
+        Ok(ReleaseRule {
+            tags: tags.unwrap_or_else(all).into_iter().collect(),
+            valid_days: days.map_or(VALID_DAYS, |days| days.value),
+        })
+    }
+
     fn layers(&self, layers: Option<&Placed<RawLayers>>) -> Result<LayerRule, Problem> {
         let budget = layers.and_then(|layers| layers.value.budget.as_ref());
         if let Some(budget) = budget.filter(|budget| !(1..=100).contains(&budget.value)) {
@@ -557,6 +613,7 @@ mod tests {
         assert_eq!(project.suites[0].components, ["main"]);
         assert_eq!(project.suites[1].keys, [KEY]);
         assert_eq!(project.architectures, ["amd64".parse().unwrap()]);
+        assert_eq!((project.releases.tags.len(), project.releases.valid_days), (3, 400));
         assert_eq!(project.layers, LayerRule { budget: 12, compression: Compression::Gzip });
         assert_eq!((project.registry, project.default_profile, project.mirrors.len()), (None, None, 0));
     }
@@ -639,6 +696,8 @@ mod tests {
     #[test]
     fn figures_out_of_bounds_are_refused() {
         refused("layers: {budget: 0}", "6:18: 0 layers are not between 1 and 100");
+        refused("releases: {valid_days: 0}", "6:24: 0 days are not between 1 and 3650");
+        refused("releases: {tags: [patch]}", "`patch` is not one of `minor`, `major`, `latest`");
         refused("layers: {compression: lzma}", "6:23: `lzma` is not one of `gzip`, `zstd`");
         refused("suites: [{name: trixie, archive: a, max_age_days: 0}]", "5:51: 0 days are not between 1 and 3650");
         refused("suites: []", "5:9: the project has no suite");

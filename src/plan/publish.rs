@@ -4,23 +4,13 @@
 //! set once and never moved; last the tags that float (`1.4`, `1`, `latest`). A run that was killed is repeated: what is there already
 //! is left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::digest::BlobDigest;
 use crate::model::name::ImageName;
 use crate::model::number::{Number, Stage};
+use crate::model::project::FloatingTag;
 use crate::model::releases::Record;
-
-/// Which tags float with releases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TagRules {
-    /// `X.Y` stands for the newest `X.Y.*`.
-    pub minor: bool,
-    /// `X` stands for the newest `X.*`.
-    pub major: bool,
-    /// `latest` stands for the newest of all.
-    pub latest: bool,
-}
 
 /// A number that cannot be released.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +69,7 @@ pub fn next(number: Number, records: &[Record], maintenance: bool) -> Result<(),
 
 /// Returns the tags that float to a release: those for which no other usable release is newer.
 #[must_use]
-pub fn floating(number: Number, records: &[Record], rules: TagRules) -> Vec<String> {
+pub fn floating(number: Number, records: &[Record], rules: &BTreeSet<FloatingTag>) -> Vec<String> {
     if number.is_candidate() {
         return Vec::new();
     }
@@ -89,14 +79,14 @@ pub fn floating(number: Number, records: &[Record], rules: TagRules) -> Vec<Stri
     let same_major = |other: Number| other.major == number.major;
     let candidates = [
         (
-            rules.minor,
+            FloatingTag::Minor,
             format!("{}.{}", number.major, number.minor),
             newest_of(&|other| same_major(other) && other.minor == number.minor),
         ),
-        (rules.major, number.major.to_string(), newest_of(&same_major)),
-        (rules.latest, "latest".to_owned(), newest_of(&|_| true)),
+        (FloatingTag::Major, number.major.to_string(), newest_of(&same_major)),
+        (FloatingTag::Latest, "latest".to_owned(), newest_of(&|_| true)),
     ];
-    candidates.into_iter().filter(|(wanted, _, newest)| *wanted && *newest).map(|(_, tag, _)| tag).collect()
+    candidates.into_iter().filter(|(rule, _, newest)| rules.contains(rule) && *newest).map(|(_, tag, _)| tag).collect()
 }
 
 /// A tag of one image, and what it is to stand for.
@@ -168,7 +158,7 @@ pub fn tag_moves(
 ///
 /// A tag for which none is left stays where it is: removing it would break those who use it, without telling them why.
 #[must_use]
-pub fn tag_moves_after_yank(yanked: &Record, records: &[Record], rules: TagRules, present: &Tags) -> Vec<TagMove> {
+pub fn tag_moves_after_yank(yanked: &Record, records: &[Record], rules: &BTreeSet<FloatingTag>, present: &Tags) -> Vec<TagMove> {
     let mut moves = Vec::new();
     let mut usable: Vec<&Record> =
         records.iter().filter(|record| record.is_usable() && record.version != yanked.version).collect();
@@ -198,7 +188,9 @@ mod tests {
     use crate::model::digest::FileDigest;
     use crate::model::releases::{Draft, ReleasedImage};
 
-    const ALL: TagRules = TagRules { minor: true, major: true, latest: true };
+    fn all() -> BTreeSet<FloatingTag> {
+        [FloatingTag::Minor, FloatingTag::Major, FloatingTag::Latest].into()
+    }
 
     fn number(text: &str) -> Number {
         text.parse().unwrap()
@@ -259,14 +251,14 @@ mod tests {
     #[test]
     fn a_tag_floats_to_the_newest_of_its_scope() {
         let released = records(&["1.3.0", "2.0.0", "3.0.0-rc.1"]);
-        assert_eq!(floating(number("2.1.0"), &released, ALL), ["2.1", "2", "latest"]);
-        assert_eq!(floating(number("1.4.0"), &released, ALL), ["1.4", "1"]);
-        assert_eq!(floating(number("1.2.9"), &released, ALL), ["1.2"]);
-        assert!(floating(number("3.0.0-rc.2"), &released, ALL).is_empty(), "a candidate is asked for by its number only");
-        assert_eq!(floating(number("2.1.0"), &released, TagRules { latest: false, ..ALL }), ["2.1", "2"]);
+        assert_eq!(floating(number("2.1.0"), &released, &all()), ["2.1", "2", "latest"]);
+        assert_eq!(floating(number("1.4.0"), &released, &all()), ["1.4", "1"]);
+        assert_eq!(floating(number("1.2.9"), &released, &all()), ["1.2"]);
+        assert!(floating(number("3.0.0-rc.2"), &released, &all()).is_empty(), "a candidate is asked for by its number only");
+        assert_eq!(floating(number("2.1.0"), &released, &[FloatingTag::Minor, FloatingTag::Major].into()), ["2.1", "2"]);
         let mut yanked = released;
         yanked[1].yanked = Some("broken".into());
-        assert_eq!(floating(number("1.4.0"), &yanked, ALL), ["1.4", "1", "latest"]);
+        assert_eq!(floating(number("1.4.0"), &yanked, &all()), ["1.4", "1", "latest"]);
     }
 
     #[test]
@@ -300,14 +292,14 @@ mod tests {
 
     #[test]
     fn what_floated_to_a_yanked_release_goes_back_to_the_one_before() {
-        let all = records(&["1.3.0", "1.4.0", "1.4.1"]);
+        let three = records(&["1.3.0", "1.4.0", "1.4.1"]);
         let there = present(&[("1.4.1", "1.4.1"), ("1.4", "1.4.1"), ("1", "1.4.1"), ("latest", "other")]);
-        let moves = tag_moves_after_yank(&all[2], &all, ALL, &there);
+        let moves = tag_moves_after_yank(&three[2], &three, &all(), &there);
         assert_eq!(shown(&moves), ["1.4", "1"], "its own tag stays, and what somebody else moved stays");
         assert!(moves.iter().all(|tag| tag.to == image("1.4.0").1));
-        let moves = tag_moves_after_yank(&all[1], &all, ALL, &present(&[("1.4", "1.4.1"), ("latest", "1.4.1")]));
+        let moves = tag_moves_after_yank(&three[1], &three, &all(), &present(&[("1.4", "1.4.1"), ("latest", "1.4.1")]));
         assert_eq!(moves, [], "a newer release has the tags");
         let only = records(&["1.4.1"]);
-        assert_eq!(tag_moves_after_yank(&only[0], &only, ALL, &there), [], "nothing is left to point to");
+        assert_eq!(tag_moves_after_yank(&only[0], &only, &all(), &there), [], "nothing is left to point to");
     }
 }

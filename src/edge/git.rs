@@ -1,0 +1,205 @@
+//! What the `git` program knows of a project: its commit, whether something differs from it, files as they were, new repositories.
+//!
+//! git is asked with no configuration of the user but who they are, no hooks, no prompts, and no environment that points elsewhere.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Bytes of a file in a commit, or of any answer, at most.
+const LIMIT: usize = 64 << 20;
+
+/// Something that git could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("this machine has no `git`")]
+    Missing,
+    #[error("cannot start `git`")]
+    Start(#[source] io::Error),
+    #[error("`{folder}` is in no git repository")]
+    NoRepository { folder: PathBuf },
+    #[error("the git repository `{folder}` has no commit yet")]
+    NoCommit { folder: PathBuf },
+    #[error("git could not {action}: {said}")]
+    Failed { action: &'static str, said: String },
+    #[error("git answered something else than {expected}")]
+    Answer { expected: &'static str },
+}
+
+impl GitError {
+    /// Returns the next step, where one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing => Some("install it: `apt install git`"),
+            Self::NoRepository { .. } => Some("a release names the commit it was made from: `git init`, then commit the project"),
+            Self::NoCommit { .. } => Some("commit the project first"),
+            Self::Failed { .. } | Self::Start(_) | Self::Answer { .. } => None,
+        }
+    }
+}
+
+/// A commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// 40 hexadecimal digits.
+    pub id: String,
+    /// The committer's date, in seconds since 1970.
+    pub date: i64,
+}
+
+/// A folder in a repository.
+#[derive(Debug)]
+pub struct Git {
+    folder: PathBuf,
+}
+
+impl Git {
+    /// Looks at a folder, which must be in a repository.
+    ///
+    /// # Errors
+    /// Says whether git or the repository is missing.
+    pub fn open(folder: &Path) -> Result<Self, GitError> {
+        let git = Self { folder: folder.to_owned() };
+        match git.run("look at the folder", ["rev-parse", "--is-inside-work-tree"]) {
+            Ok(answer) if answer.trim_ascii() == b"true" => Ok(git),
+            Ok(_) | Err(GitError::Failed { .. }) => Err(GitError::NoRepository { folder: folder.to_owned() }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an empty repository whose first branch is `main`.
+    pub fn init(folder: &Path) -> Result<Self, GitError> {
+        let git = Self { folder: folder.to_owned() };
+        git.run("make a repository", ["init", "--quiet", "--initial-branch=main"])?;
+        Ok(git)
+    }
+
+    /// Returns the commit that the folder is at.
+    pub fn head(&self) -> Result<Commit, GitError> {
+        let answer = match self.run("read the commit", ["log", "-1", "--format=%H %ct"]) {
+            Err(GitError::Failed { .. }) => return Err(GitError::NoCommit { folder: self.folder.clone() }),
+            other => text(other?)?,
+        };
+        let wrong = GitError::Answer { expected: "a commit and its date" };
+        let Some((id, date)) = answer.trim().split_once(' ') else { return Err(wrong) };
+        let is_id = id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match date.parse() {
+            Ok(date) if is_id => Ok(Commit { id: id.to_owned(), date }),
+            _ => Err(wrong),
+        }
+    }
+
+    /// Returns the paths below the folder that differ from the commit or are not in it, but for those that are ignored.
+    pub fn dirty(&self) -> Result<Vec<String>, GitError> {
+        let answer = self.run(
+            "compare with the commit",
+            ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", "."],
+        )?;
+        let lines = answer.split(|byte| *byte == 0).filter(|line| line.len() > 3);
+        let prefix = text(self.run("find the folder", ["rev-parse", "--show-prefix"])?)?;
+        let prefix = prefix.trim_end_matches('\n').as_bytes();
+        Ok(lines.map(|line| String::from_utf8_lossy(line[3..].strip_prefix(prefix).unwrap_or(&line[3..])).into_owned()).collect())
+    }
+
+    /// Returns the paths of all files of the commit, relative to the folder.
+    pub fn files(&self) -> Result<Vec<String>, GitError> {
+        let answer = self.run("list the files of the commit", ["ls-tree", "-r", "-z", "--name-only", "HEAD", "."])?;
+        let names = answer.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        names.map(|name| text(name.to_vec())).collect()
+    }
+
+    /// Runs git with these arguments and returns what it printed.
+    ///
+    /// # Errors
+    /// Says what it was to do, and git's own last line.
+    pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        action: &'static str,
+        arguments: I,
+    ) -> Result<Vec<u8>, GitError> {
+        self.run_with(action, arguments, &[])
+    }
+
+    /// As [`Git::run`], with variables of the environment.
+    pub fn run_with<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        action: &'static str,
+        arguments: I,
+        environment: &[(&str, &str)],
+    ) -> Result<Vec<u8>, GitError> {
+        let mut command = Command::new("git");
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CEILING_DIRECTORIES"] {
+            command.env_remove(name);
+        }
+        command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false"]);
+        command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
+        command.envs(environment.iter().copied()).args(arguments);
+        let output = command.current_dir(&self.folder).stdin(Stdio::null()).output().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => GitError::Missing,
+            _ => GitError::Start(error),
+        })?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            return Err(GitError::Failed { action, said: said.chars().take(300).flat_map(char::escape_debug).collect() });
+        }
+        if output.stdout.len() > LIMIT {
+            return Err(GitError::Answer { expected: "64 MiB at most" });
+        }
+        Ok(output.stdout)
+    }
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, GitError> {
+    String::from_utf8(bytes).map_err(|_| GitError::Answer { expected: "UTF-8" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn repository() -> (tempfile::TempDir, Git) {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::init(folder.path()).unwrap();
+        for (key, value) in [("user.name", "Somebody"), ("user.email", "somebody@example.org"), ("commit.gpgsign", "false")] {
+            git.run("configure", ["config", key, value]).unwrap();
+        }
+        (folder, git)
+    }
+
+    fn commit(git: &Git) {
+        git.run("add", ["add", "-A"]).unwrap();
+        let date = [("GIT_COMMITTER_DATE", "@1700000000 +0100")];
+        git.run_with("commit", ["commit", "--quiet", "-m", "all"], &date).unwrap();
+    }
+
+    #[test]
+    fn the_commit_and_what_differs_from_it_are_known() {
+        let (folder, git) = repository();
+        assert!(matches!(git.head().unwrap_err(), GitError::NoCommit { .. }));
+        fs::create_dir(folder.path().join("project")).unwrap();
+        fs::write(folder.path().join("project/é a.txt"), "1").unwrap();
+        fs::write(folder.path().join(".gitignore"), "out\n").unwrap();
+        commit(&git);
+        assert_eq!(git.head().unwrap().date, 1_700_000_000);
+        let project = Git::open(&folder.path().join("project")).unwrap();
+        assert_eq!(project.files().unwrap(), ["é a.txt"]);
+        assert!(project.dirty().unwrap().is_empty());
+        fs::write(folder.path().join("project/é a.txt"), "2").unwrap();
+        fs::write(folder.path().join("project/new"), "2").unwrap();
+        fs::write(folder.path().join("project/out"), "ignored").unwrap();
+        fs::write(folder.path().join("beside"), "not of the project").unwrap();
+        assert_eq!(project.dirty().unwrap(), ["é a.txt", "new"]);
+    }
+
+    #[test]
+    fn a_folder_outside_of_any_repository_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Git::open(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("is in no git repository"), "{error}");
+    }
+}
