@@ -3,8 +3,8 @@
 pub mod again;
 pub mod engine;
 pub mod fetch;
-pub mod http;
 pub mod git;
+pub mod http;
 pub mod layout;
 pub mod offer;
 pub mod openpgp;
