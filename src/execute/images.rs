@@ -335,7 +335,7 @@ fn make_image(site: &Site<'_>, plan: &Plan, image: &ImagePlan, own: Vec<LayerRec
         title: image.name.to_string(),
         description: recipe.description.trim().to_owned(),
         version: None,
-        created: site.lock.epoch,
+        created: site.lock.image(&image.name, &plan.platform).map_or(site.lock.epoch, |locked| site.lock.date(locked)),
         architecture: &plan.platform,
         base,
         config: &config,

@@ -497,7 +497,7 @@ fn take_changes(site: &Site<'_>, sandbox: &mut Sandbox, tree: &mut Tree, origin:
                     (Kind::Directory, _) => 0,
                     (kind, Some(old)) if entry.mtime == FILE_MTIME && same_content(kind, &old.kind) => old.mtime,
                     (Kind::File { digest, .. }, None) if entry.mtime == FILE_MTIME && moved.contains_key(digest) => moved[digest],
-                    _ if entry.mtime > FILE_MTIME && entry.mtime < site.lock.epoch.min(date) => entry.mtime,
+                    _ if entry.mtime > FILE_MTIME && entry.mtime < date => entry.mtime,
                     _ => date,
                 };
                 entry.origin = origin.clone();

@@ -87,6 +87,9 @@ pub struct LockedImage {
     /// Whether Recommends were followed.
     #[serde(default)]
     pub recommends: bool,
+    /// Its own date, where it was last decided anew before the lock's epoch: so an image that a fix does not touch keeps its digest.
+    #[serde(default)]
+    pub date: Option<i64>,
     /// The packages of each layer, sorted, in the order of the layers; all of them together are the image's own packages.
     #[serde(default)]
     pub layers: Vec<Vec<PackageName>>,
@@ -104,7 +107,7 @@ impl LockedImage {
 pub struct Lock {
     /// The number of the writers that builds of this lock use.
     pub writer: u32,
-    /// Seconds since 1970: the newest archive date, the `created` of images and the upper bound of every date in them.
+    /// Seconds since 1970: the newest archive date, and the upper bound of every date in images.
     pub epoch: i64,
     /// Sorted by suite.
     pub archives: Vec<ArchiveState>,
@@ -256,6 +259,12 @@ impl Lock {
         self.images.iter().find(|image| image.name == *name && image.architecture == *platform)
     }
 
+    /// Returns the `created` of an image, in seconds since 1970.
+    #[must_use]
+    pub fn date(&self, image: &LockedImage) -> i64 {
+        image.date.unwrap_or(self.epoch)
+    }
+
     /// Returns the packages by name for one platform.
     #[must_use]
     pub fn packages_for(&self, platform: &Architecture) -> BTreeMap<&PackageName, &LockedPackage> {
@@ -298,6 +307,9 @@ impl Lock {
             strings(out, "asked", image.asked.iter().map(PackageName::as_str));
             if image.recommends {
                 out.push_str("recommends = true\n");
+            }
+            if let Some(date) = image.date {
+                let _ = writeln!(out, "date = {date}");
             }
             if !image.layers.is_empty() {
                 out.push_str("layers = [\n");
@@ -406,6 +418,7 @@ mod tests {
                 from: "scratch".into(),
                 asked: vec![name("libssl3")],
                 recommends: false,
+                date: Some(1_762_000_000),
                 layers: vec![vec![name("libc6")], vec![name("libssl3")]],
             }],
             packages: vec![package("libc6", &[]), package("libssl3", &["libc6"])],

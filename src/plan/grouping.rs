@@ -196,6 +196,7 @@ mod tests {
             from: "scratch".into(),
             asked: vec![],
             recommends: false,
+            date: None,
             layers: layers.to_vec(),
         }
     }

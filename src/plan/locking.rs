@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::composing::{self, ProjectDifference};
+use super::dating::keep_dates;
 use super::grouping;
 use crate::debian::index::{Candidate, Universe};
 use crate::debian::relation;
@@ -68,8 +69,8 @@ impl LockingError {
 /// Makes a lock.
 ///
 /// Where nothing that is decided changes, the previous lock stays as it is, dates of the archive included: a lock says what
-/// was decided and from which state of the archive, and a decision that stands is not dated anew. So the epoch, and with it
-/// the digest of every image, changes only with a package or a recipe.
+/// was decided and from which state of the archive, and a decision that stands is not dated anew. So the epoch changes only
+/// with a package or a recipe, and the date of an image, and with it its digest, only with its own.
 pub fn make(inputs: &Inputs<'_>, mode: &Mode) -> Result<Lock, LockingError> {
     let empty = Lock::empty();
     let previous = inputs.previous.unwrap_or(&empty);
@@ -97,14 +98,18 @@ pub fn make(inputs: &Inputs<'_>, mode: &Mode) -> Result<Lock, LockingError> {
     archives.sort_by(|left, right| left.suite.cmp(&right.suite));
     let epoch = archives.iter().map(|archive| archive.date).max().unwrap_or(0).max(previous.epoch);
     let composer = previous.composer.clone();
-    let lock = Lock { writer: WRITER, epoch, archives, images, packages: packages.into_values().collect(), composer };
+    let mut lock = Lock { writer: WRITER, epoch, archives, images, packages: packages.into_values().collect(), composer };
+    keep_dates(&mut lock, previous, inputs.catalog);
     Ok(if stands(previous, &lock) { previous.clone() } else { lock })
 }
 
 /// Returns whether the previous lock says all that a new one does, and was made without passing over a check.
 fn stands(previous: &Lock, lock: &Lock) -> bool {
     let suites = |lock: &Lock| lock.archives.iter().map(|state| (state.suite.clone(), state.archive.clone())).collect::<Vec<_>>();
-    (previous.writer, &previous.images, &previous.packages) == (lock.writer, &lock.images, &lock.packages)
+    // Dates are written against the epoch, which is another one; where all else stands, they do.
+    let undated = |lock: &Lock| lock.images.iter().map(|image| LockedImage { date: None, ..image.clone() }).collect::<Vec<_>>();
+    (previous.writer, &previous.packages) == (lock.writer, &lock.packages)
+        && undated(previous) == undated(lock)
         && suites(previous) == suites(lock)
         && previous.archives.iter().all(|state| state.accepted.is_empty())
 }
@@ -222,6 +227,7 @@ impl Platform<'_> {
                 from: from(recipe),
                 asked: request.asked.into_iter().collect(),
                 recommends: recipe.recommends,
+                date: None,
                 layers: grouping::assign(previous, &packages.iter().collect::<Vec<_>>(), budget),
             };
             images.push((image, packages));
@@ -257,7 +263,7 @@ fn fix<'a>(universe: &'a Universe, package: &LockedPackage) -> Option<&'a Candid
     universe.versions(package.name.as_str()).iter().filter(secure).find(|candidate| candidate.version > locked)
 }
 
-fn parent(recipe: &Recipe) -> Option<&ImageName> {
+pub(super) fn parent(recipe: &Recipe) -> Option<&ImageName> {
     match &recipe.from {
         Parent::Scratch => None,
         Parent::Recipe(name) => Some(name),
@@ -836,6 +842,24 @@ mod tests {
         assert_eq!(lock.epoch, DATE + 1000);
         let shown: Vec<String> = differences(&first(), &lock, &world.project).iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["  libssl 1 -> 1+deb13u1 (security)", "  ssl 1 -> 1+deb13u1 (security)"]);
+    }
+
+    #[test]
+    fn an_image_that_a_fix_does_not_touch_keeps_its_date() {
+        let recipes = [("base", "scratch", "bash"), ("tls", "base", "ssl"), ("web", "tls", "web"), ("mail", "base", "libc")];
+        let mut world = World::new(&recipes, &NEW, &FIXES);
+        let first = World::new(&recipes, &OLD, &[]).lock(None, &Mode::Keep).unwrap();
+        world.date += 1000;
+        let second = world.lock(Some(&first), &Mode::Security).unwrap();
+        let dates = |lock: &Lock| -> Vec<String> {
+            lock.images.iter().map(|image| format!("{} {}", image.name, lock.date(image) - DATE)).collect()
+        };
+        assert_eq!(dates(&second), ["base 0", "mail 0", "tls 1000", "web 1000"]);
+        assert_eq!(Lock::parse(&second.render()).unwrap(), second);
+        world.date += 1000;
+        assert_eq!(world.lock(Some(&second), &Mode::Security).unwrap(), second, "a decision that stands is not dated anew");
+        let third = world.lock(Some(&second), &Mode::Update(BTreeSet::from(["web".parse().unwrap()]))).unwrap();
+        assert_eq!(dates(&third), ["base 0", "mail 0", "tls 1000", "web 2000"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What will be done: the steps of a build as a value, decided before anything runs.
 
 pub mod composing;
+pub mod dating;
 pub mod edits;
 pub mod grouping;
 pub mod identity;

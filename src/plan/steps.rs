@@ -283,7 +283,6 @@ fn image_plan<'a>(
     let mut inputs = vec![
         input("compression", basis.compression),
         input("layer assignment", &format!("{:?}", locked.layers)),
-        input("epoch bound", &basis.lock.epoch.to_string()),
         input("writer", &basis.lock.writer.to_string()),
         input("tree", &trees.before.map_or_else(String::new, |key| key.to_string())),
     ];
@@ -294,7 +293,7 @@ fn image_plan<'a>(
     let mut inputs = vec![
         input("configuration", &format!("{:?}", recipe.config)),
         input("description", &recipe.description),
-        input("date", &basis.lock.epoch.to_string()),
+        input("date", &basis.lock.date(locked).to_string()),
         input("layers", &layers.key.to_string()),
         input("platform", basis.platform.as_str()),
         input("project", basis.project),

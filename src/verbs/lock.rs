@@ -11,6 +11,7 @@ use super::{Answer, Context};
 use crate::failure::Failure;
 use crate::model::lock::Lock;
 use crate::model::name::{ComposerName, PackageName};
+use crate::plan::dating::keep_dates;
 use crate::plan::locking::{ALLOW_EXPIRED, ALLOW_OLDER, Difference, Inputs, LockingError, Mode, differences, make};
 
 /// Options of `parvis lock`.
@@ -66,6 +67,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let before = previous.as_ref().unwrap_or(&nothing);
     let wish = Wish { update: &composer, check: arguments.check };
     lock.composer = super::composer::lock(&workplace, context, &store, &lock, before, &wish)?;
+    keep_dates(&mut lock, before, catalog);
     let found = differences(before, &lock, project);
     let changed = lock != *before;
     if changed && !arguments.check {
