@@ -252,6 +252,8 @@ pub struct Accounts {
     groups: BTreeMap<String, u32>,
     /// The groups that list each user.
     members: BTreeMap<String, Vec<u32>>,
+    /// The home of each uid.
+    homes: BTreeMap<u32, String>,
 }
 
 impl Accounts {
@@ -263,6 +265,13 @@ impl Accounts {
         let mut accounts = Self::default();
         for (name, ids) in entries("passwd", passwd, 7, 2..4)? {
             accounts.users.entry(name).or_insert((ids[0], ids[1]));
+        }
+        for line in String::from_utf8_lossy(passwd).lines() {
+            if let [_, _, uid, _, _, home, _] = line.split(':').collect::<Vec<_>>()[..]
+                && let Ok(uid) = uid.parse()
+            {
+                accounts.homes.entry(uid).or_insert_with(|| home.to_owned());
+            }
         }
         for (name, ids) in entries("group", group, 4, 2..3)? {
             accounts.groups.entry(name).or_insert(ids[0]);
@@ -301,6 +310,12 @@ impl Accounts {
     #[must_use]
     pub fn user(&self, name: &str) -> Option<(u32, u32)> {
         self.users.get(name).copied()
+    }
+
+    /// Returns the home of whoever has a uid: of several accounts that of the first, as container engines take it.
+    #[must_use]
+    pub fn home(&self, uid: u32) -> Option<&str> {
+        self.homes.get(&uid).map(String::as_str).filter(|home| !home.is_empty())
     }
 
     /// Returns the gids of the groups that list a user as a member, sorted.
@@ -444,6 +459,9 @@ mod tests {
         assert_eq!(resolve(Owner::Id(7), Owner::Id(8)), Ok((7, 8)));
         let error = resolve(name("ssl-cert"), name("root")).unwrap_err();
         assert_eq!(error.to_string(), "there is no user `ssl-cert` in the image");
+        let more = format!("{PASSWD}other:*:33:33::/elsewhere:/bin/sh\nbare:*:7:7:::/bin/sh\n");
+        let accounts = Accounts::parse(more.as_bytes(), b"").unwrap();
+        assert_eq!((accounts.home(33), accounts.home(7), accounts.home(8)), (Some("/var/www"), None, None));
     }
 
     #[test]

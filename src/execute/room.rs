@@ -52,10 +52,10 @@ impl<'a> Room<'a> {
     /// Runs a command as the image's user in the image's folder, and passes its output on.
     pub fn run(&mut self, request: &RoomRequest, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome, Failure> {
         let user = request.user.as_deref().or(self.config.user.as_deref());
-        let (uid, gid, groups) = run_as(self.site, &self.tree, user).map_err(|what| {
+        let Identity { uid, gid, groups, home } = run_as(self.site, &self.tree, user).map_err(|what| {
             Failure::project(format!("in the image `{}`, {what}", self.image)).hint("name a user of the image, or give a number")
         })?;
-        let env = steps::environment(&self.config, &request.env);
+        let env = steps::environment(&self.config, &request.env, &home);
         let folder = request.workdir.as_deref().or(self.config.workdir.as_deref()).unwrap_or("/");
         let cwd = TreePath::parse(folder.as_bytes())
             .map_err(|error| Failure::project(error.to_string()).hint("give a folder of the image, such as `/tmp`"))?;
@@ -118,11 +118,22 @@ pub fn environment(variables: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
     variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect()
 }
 
+/// As whom a command runs.
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+    pub home: String,
+}
+
 /// Returns the ids of `USER`, `USER:GROUP` or numbers, as container engines read them: a user that the image knows brings
-/// its own group and those it is a member of.
-pub fn run_as(site: &Site<'_>, tree: &Tree, user: Option<&str>) -> Result<(u32, u32, Vec<u32>), String> {
-    let Some(user) = user else { return Ok((0, 0, Vec::new())) };
+/// its own group and those it is a member of. Its home is that of the account, also where the user is a number, and `/` without one.
+pub fn run_as(site: &Site<'_>, tree: &Tree, user: Option<&str>) -> Result<Identity, String> {
     let accounts = image_accounts(site, tree).map_err(|failure| failure.to_string())?;
+    let home = |uid| accounts.home(uid).unwrap_or("/").to_owned();
+    // An image without accounts has a root all the same.
+    let root = || accounts.home(0).unwrap_or("/root").to_owned();
+    let Some(user) = user else { return Ok(Identity { uid: 0, gid: 0, groups: Vec::new(), home: root() }) };
     let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
     let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     let known = accounts.user(name);
@@ -139,5 +150,5 @@ pub fn run_as(site: &Site<'_>, tree: &Tree, user: Option<&str>) -> Result<(u32, 
             .ok_or_else(|| format!("there is no group `{}`", group.escape_debug()))?,
     };
     let groups = if known.is_some() && group.is_none() { accounts.memberships(name) } else { Vec::new() };
-    Ok((uid, gid, groups))
+    Ok(Identity { uid, gid, groups, home: if uid == 0 { root() } else { home(uid) } })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::room::Identity;
 use super::unpack::Unpacked;
 use super::{Site, TREE, composer, from_store};
 use crate::debian::accounts::{AccountFiles, Accounts};
@@ -247,9 +248,9 @@ impl<'a> Trees<'a> {
         let task = self.site.screen.work(&format!("{image}: run"), None, Unit::Items);
         task.detail(&rule.command.join(" "));
         let mut sandbox = start(self.site, self.lower(image, &tree)?, &tree, image, Purpose::Commands)?;
-        let (uid, gid, groups) = super::room::run_as(self.site, &tree, rule.user.as_deref())
+        let Identity { uid, gid, groups, home } = super::room::run_as(self.site, &tree, rule.user.as_deref())
             .map_err(|what| Failure::project(format!("recipes/{image}.yaml, line {}: {what}", rule.line)))?;
-        let env = steps::environment(&self.site.catalog.config(image), &rule.env);
+        let env = steps::environment(&self.site.catalog.config(image), &rule.env, &home);
         let program = Program {
             env: super::room::environment(&env),
             cwd: path(rule.workdir.as_deref().unwrap_or("/").as_bytes())?,

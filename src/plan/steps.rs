@@ -205,11 +205,14 @@ pub fn make(catalog: &Catalog, names: &[ImageName], basis: &Basis<'_>) -> Result
     Ok(Plan { platform: basis.platform.clone(), images })
 }
 
+/// The home of a command whose account is known only where its image is: in a key, in place of the path.
+const HOME_OF_ACCOUNT: &str = "(of the account)";
+
 /// Returns the variables that a command in an image sees: those that every command has, those of the image with what it
 /// inherits, and the command's own, each over the ones before. The key of a `run` step names the same.
 #[must_use]
-pub fn environment(config: &ImageConfig, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let always = [("HOME", "/root"), ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")];
+pub fn environment(config: &ImageConfig, own: &BTreeMap<String, String>, home: &str) -> BTreeMap<String, String> {
+    let always = [("HOME", home), ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")];
     let mut variables: BTreeMap<String, String> =
         always.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     for more in [&config.env, own] {
@@ -270,7 +273,8 @@ fn image_plan<'a>(
         let command = format!("{:?} {:?} {:?} {}", run.command, run.user, run.workdir, run.timeout);
         let mut inputs = vec![input("command", &command)];
         // Exactly what the command sees, and nothing of the configuration that it does not.
-        let seen = environment(config, &run.env);
+        let root = run.user.as_deref().is_none_or(|user| matches!(user.split(':').next(), Some("root" | "0")));
+        let seen = environment(config, &run.env, if root { "/root" } else { HOME_OF_ACCOUNT });
         inputs.extend(seen.iter().map(|(name, value)| input(&format!("variable {name}"), value)));
         trees.push(Work::Run { index }, inputs);
     }

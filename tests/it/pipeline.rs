@@ -267,6 +267,26 @@ fn a_command_sees_the_environment_that_the_image_inherits_and_its_key_names_it()
 }
 
 #[test]
+fn a_command_has_the_home_of_its_account_as_engines_give_it() {
+    let repo = world::archive();
+    let project = Project::sample(&repo);
+    let user = "users:\n  - {name: anna, uid: 1234, gid: 1234, home: /srv/anna}\nconfig: {user: '1234:33'}\n";
+    project.recipe("base", &format!("description: x\nfrom: scratch\npackages: [libfoo]\n{user}"));
+    let run = "run:\n  - {command: [sh, -c, 'test $HOME = /srv/anna'], user: anna}\n";
+    project.recipe("app", &format!("description: x\nfrom: base\n{run}"));
+    project.run(&["lock"], 0);
+    project.run(&["build"], 0);
+    let home = |options: &[&str]| {
+        let arguments = [&["run", "app"], options, &["--", "sh", "-c", "echo $HOME"]].concat();
+        project.run(&arguments, 0).out
+    };
+    assert_eq!(home(&[]), "/srv/anna\n", "a number is looked up, too");
+    assert_eq!(home(&["--user", "root"]), "/root\n");
+    assert_eq!(home(&["--user", "4711"]), "/\n", "whom the image does not know");
+    assert_eq!(home(&["--env", "HOME=/tmp"]), "/tmp\n", "what is asked for is given");
+}
+
+#[test]
 fn building_twice_at_once_compares_every_digest() {
     let (_repo, project, expected) = built();
     let said = project.run(&["build", "--twice", "--json"], 0);
