@@ -174,9 +174,9 @@ pub fn lock(
             return Err(Failure::no(format!("`{}/{COMPOSER_LOCK}` does not exist", project.folder())).hint("run `parvis lock`"));
         }
         if !exists || !wish.update.is_empty() {
-            make_lock(project, context, store, lock, wish.update)?;
+            make_lock(project, context, store, lock, wish)?;
         }
-        all.push(lock_project(project, context, store, previous, wish.update)?);
+        all.push(lock_project(project, context, store, previous, wish)?);
     }
     // Another profile's project is locked by whoever takes that profile, and stays.
     for other in &previous.composer {
@@ -197,17 +197,22 @@ fn lock_project(
     context: &Context<'_>,
     store: &Store,
     previous: &Lock,
-    update: &[String],
+    wish: &Wish<'_>,
 ) -> Result<LockedComposer, Failure> {
     let wanted = project.wanted()?;
     let before = previous.composer(&project.recipe.name, &project.rule.project);
-    let anew = |wanted: &Wanted| update.iter().any(|name| matches(name, &wanted.package));
+    let anew = |wanted: &Wanted| wish.update.iter().any(|name| matches(name, &wanted.package));
     let mut locked = composing::kept(before, &wanted, anew);
     let repositories = project.workplace.project.repositories(context.profile.as_deref());
     let mut downloads: BTreeMap<String, Download> = BTreeMap::new();
     let mut places = Vec::new();
     for (wanted, slot) in wanted.iter().zip(&mut locked).filter(|(_, slot)| slot.is_none()) {
         let download = match &wanted.address {
+            // That it would have to be fetched is the answer.
+            Address::Network(_) if wish.check => {
+                *slot = Some(composing::locked(wanted, DownloadDigest::of(b"not fetched"), 0));
+                continue;
+            }
             Address::Network(url) => from_network(wanted.name(), url, None),
             Address::Project(path) => {
                 let place = project.find(path, repositories)?.ok_or_else(|| absent(project, wanted))?;
@@ -389,10 +394,10 @@ pub fn fetch_missing(
 }
 
 /// Lets Composer choose, in the image that the recipe names for it, and writes composer.lock.
-fn make_lock(project: &Project<'_>, context: &Context<'_>, store: &Store, lock: &Lock, update: &[String]) -> Result<(), Failure> {
+fn make_lock(project: &Project<'_>, context: &Context<'_>, store: &Store, lock: &Lock, wish: &Wish<'_>) -> Result<(), Failure> {
     let Project { recipe, rule, workplace } = *project;
     let own: BTreeSet<String> = project.packages_if_any()?;
-    for name in update {
+    for name in wish.update {
         let known = own.iter().any(|own| matches(name, own));
         if !known {
             return Err(Failure::project(format!(
@@ -435,10 +440,17 @@ fn make_lock(project: &Project<'_>, context: &Context<'_>, store: &Store, lock: 
     let asked: Vec<Address> = addresses.chain(definition.repositories.iter().cloned()).collect();
     let fetcher = Fetcher::new(context.fetch.clone());
     let mut documents = |urls: &[String]| documents(&fetcher, context, &asked, urls);
-    let choice = Choice { recipe, rule, repositories: &shelves, update };
+    let choice = Choice { recipe, rule, repositories: &shelves, update: wish.update };
     let made = choose(&site, &plan, &choice, &mut documents)?;
     locked::read(&made).map_err(|error| project.wrong(&error))?;
-    workplace.folder.replace(&format!("{}/{COMPOSER_LOCK}", project.folder()), &made).map_err(Failure::from)
+    let file = format!("{}/{COMPOSER_LOCK}", project.folder());
+    if !wish.check {
+        return workplace.folder.replace(&file, &made).map_err(Failure::from);
+    }
+    if project.read(COMPOSER_LOCK)?.is_some_and(|before| before == made) {
+        return Ok(());
+    }
+    Err(Failure::no(format!("`{file}` is not up to date")).hint("run `parvis lock` with the same options, without `--check`"))
 }
 
 /// Whether a package is one of those that a person names; `*` stands for anything.

@@ -207,8 +207,10 @@ fn what_changed_since_the_lock_is_named() {
     project.run(&["lock"], 0);
     lock_file(&project, &package(&server.url(), "a-2.zip", "2.0"));
     refused(&["build"], 2, "`parvis.lock` does not match the project: `images/files/site/composer.lock` changed");
+    let asked = server.requests().len();
     let said = project.run(&["lock", "--check"], 1);
     assert!(said.out.contains("  acme/a 1.0 -> 2.0\n"), "{}", said.out);
+    assert_eq!(server.requests().len(), asked, "nothing is fetched to say that it would have to be");
     project.run(&["lock"], 0);
     project.write("images/files/site/composer.json", r#"{"name": "acme/site"}"#);
     refused(&["plan"], 2, "`images/files/site/composer.json` changed");
@@ -249,6 +251,13 @@ fn composer_makes_the_lock_that_is_missing() {
     project.write("images/files/site/address", &format!("{}/repo/none.json\n", server.url()));
     let said = project.run(&["lock"], 3);
     assert!(said.err.contains("| Composer found no package"), "{}", said.err);
+    // Asked what would move, it writes nothing.
+    fs::write(&made, lock.replace("1.0", "0.9")).unwrap();
+    project.write("images/files/site/address", &format!("{}/repo/packages.json\n", server.url()));
+    let said = project.run(&["lock", "--check", "--update", "acme/a"], 1);
+    assert!(said.err.contains("`images/files/site/composer.lock` is not up to date"), "{}", said.err);
+    assert!(fs::read_to_string(&made).unwrap().contains("0.9"));
+    fs::remove_file(&made).unwrap();
     project.write("images/files/site/address", "https://elsewhere.example.org/p2/acme/a.json\n");
     let said = project.run(&["lock"], 2);
     let expected =
