@@ -41,15 +41,9 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let start = Instant::now();
     let store = open_store(context)?;
     let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
-    let Planned { workplace, plan, names, .. } = &planned;
+    let Planned { workplace, plan, .. } = &planned;
     let site = Site { plain_scripts: arguments.plain_scripts, ..planned.site(context) };
-    let wanted = site.wanted(plan)?;
-    fetch(context, workplace, &site, &wanted)?;
-    super::composer::fetch_missing(workplace, context, &store, site.lock, &site.to_do(plan)?)?;
-    if !site.is_finished(plan)? {
-        workplace.take_sources(names, &store)?;
-    }
-    let built = site.build(plan)?;
+    let built = carry_out(context, &planned, &site)?;
     let folder = arguments.output.clone().unwrap_or_else(|| workplace.folder.root().join("out"));
     publish(&store, &folder, &built, &plan.platform)?;
     if arguments.twice {
@@ -57,6 +51,18 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
     context.answer(|| report_json(&built, &folder.display().to_string()), || report(&built, start.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// Carries out a plan: fetches what is missing, and builds what is not recalled.
+pub fn carry_out(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) -> Result<Vec<Built>, Failure> {
+    let Planned { workplace, plan, names, .. } = planned;
+    let wanted = site.wanted(plan)?;
+    fetch(context, workplace, site, &wanted)?;
+    super::composer::fetch_missing(workplace, context, site.store, site.lock, &site.to_do(plan)?)?;
+    if !site.is_finished(plan)? {
+        workplace.take_sources(names, site.store)?;
+    }
+    site.build(plan)
 }
 
 /// An archive keeps the newest of each package; a lock is older than its archive before long.

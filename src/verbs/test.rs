@@ -9,6 +9,7 @@ use super::{Answer, Context};
 use crate::edge::sandbox::{End, Stream};
 use crate::execute::{Room, RoomRequest, how_it_ended};
 use crate::failure::Failure;
+use crate::model::name::ImageName;
 use crate::model::recipe::{Test, TestKind};
 use crate::screen::Unit;
 
@@ -24,11 +25,64 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let store = open_store(context)?;
     let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
+    let asked = |name: &ImageName| arguments.images.is_empty() || arguments.images.iter().any(|image| image == name.as_str());
+    let results = try_images(context, &planned, asked)?;
+    let failed = results.iter().filter(|result| !result.passed()).count();
+    context.answer(
+        || {
+            let tests: Vec<_> = results.iter().map(TestResult::to_json).collect();
+            json!({ "tests": tests, "passed": results.len() - failed, "failed": failed })
+        },
+        || {
+            let mut lines: Vec<String> = results.iter().flat_map(TestResult::lines).collect();
+            lines.push(format!("{} passed, {failed} failed", results.len() - failed));
+            lines
+        },
+    );
+    all_passed(&results)
+}
+
+/// What a test of a recipe found.
+pub struct TestResult {
+    pub image: ImageName,
+    /// Its line in the recipe.
+    pub line: u32,
+    /// What was tried, in words.
+    pub name: String,
+    /// What is wrong; nothing where it passed.
+    pub faults: Vec<String>,
+    pub seconds: f64,
+}
+
+impl TestResult {
+    pub fn passed(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let Self { image, line, name, faults, seconds } = self;
+        let image = image.as_str();
+        json!({"image": image, "line": line, "test": name, "passed": self.passed(), "faults": faults, "seconds": seconds})
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let Self { image, line, name, faults, .. } = self;
+        let verdict = format!("{} {image}: {name}", if self.passed() { "ok    " } else { "FAILED" });
+        let faults = faults.iter().map(|fault| format!("       recipes/{image}.yaml, line {line}: {fault}"));
+        std::iter::once(verdict).chain(faults).collect()
+    }
+}
+
+/// Runs the tests of the images of a plan that are wanted.
+pub fn try_images(
+    context: &Context<'_>,
+    planned: &Planned<'_>,
+    wanted: impl Fn(&ImageName) -> bool,
+) -> Result<Vec<TestResult>, Failure> {
     let site = planned.site(context);
-    let asked = |name: &str| arguments.images.is_empty() || arguments.images.iter().any(|image| image == name);
     let mut results = Vec::new();
     for recipe in planned.names.iter().filter_map(|name| planned.workplace.catalog.recipe(name)) {
-        if recipe.tests.is_empty() || !asked(recipe.name.as_str()) {
+        if recipe.tests.is_empty() || !wanted(&recipe.name) {
             continue;
         }
         let task = context.screen.work(&format!("{}: tests", recipe.name), Some(recipe.tests.len() as u64), Unit::Items);
@@ -38,36 +92,23 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
             task.detail(&name);
             let start = Instant::now();
             let faults = try_one(&mut room, test)?;
-            results.push((recipe.name.to_string(), test.line, name, faults, start.elapsed().as_secs_f64()));
+            let seconds = start.elapsed().as_secs_f64();
+            results.push(TestResult { image: recipe.name.clone(), line: test.line, name, faults, seconds });
             task.advance(1);
         }
         room.leave()?;
     }
-    let failed = results.iter().filter(|(.., faults, _)| !faults.is_empty()).count();
-    context.answer(
-        || {
-            let tests = results.iter().map(|(image, line, name, faults, seconds)| {
-                json!({"image": image, "line": line, "test": name, "passed": faults.is_empty(), "faults": faults, "seconds": seconds})
-            });
-            json!({ "tests": tests.collect::<Vec<_>>(), "passed": results.len() - failed, "failed": failed })
-        },
-        || {
-            let mut lines = Vec::new();
-            for (image, line, name, faults, _) in &results {
-                lines.push(format!("{} {image}: {name}", if faults.is_empty() { "ok    " } else { "FAILED" }));
-                lines.extend(faults.iter().map(|fault| format!("       recipes/{image}.yaml, line {line}: {fault}")));
-            }
-            lines.push(format!("{} passed, {failed} failed", results.len() - failed));
-            lines
-        },
-    );
-    match failed {
-        0 => Ok(()),
-        1 => Err(Failure::no("1 test failed")
-            .hint("the lines above say what was found; `parvis run IMAGE -- COMMAND` tries it by hand")),
-        more => Err(Failure::no(format!("{more} tests failed"))
-            .hint("the lines above say what was found; `parvis run IMAGE -- COMMAND` tries it by hand")),
-    }
+    Ok(results)
+}
+
+/// Says no where a test failed.
+pub fn all_passed(results: &[TestResult]) -> Answer {
+    let message = match results.iter().filter(|result| !result.passed()).count() {
+        0 => return Ok(()),
+        1 => "1 test failed".to_owned(),
+        more => format!("{more} tests failed"),
+    };
+    Err(Failure::no(message).hint("the lines above say what was found; `parvis run IMAGE -- COMMAND` tries it by hand"))
 }
 
 fn describe(test: &Test) -> String {
