@@ -173,6 +173,22 @@ pub struct Login {
     pub command: Vec<String>,
 }
 
+/// How visitors are told that the site is being worked on, and how the page is asked for meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// The service that answers visitors.
+    pub service: PartName,
+    /// Program and arguments, in a container of its own beside the service, after which visitors read a notice.
+    pub begin: Vec<String>,
+    /// Program and arguments likewise, after which they get in again.
+    pub end: Vec<String>,
+    /// Program and arguments, in the service's own container, that ask for the page past the notice. They get the name and the
+    /// password of the first log-in as two lines, and say `good`, or `refused` where these are not good any more; or they fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Vec<String>>,
+}
+
 /// One file of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawBackup", into = "RawBackup")]
@@ -253,6 +269,8 @@ pub struct Contents {
     pub publish: Vec<Published>,
     pub login: Option<Login>,
     pub backup: Vec<Backup>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
     /// The sha256 of each file, by name.
     pub files: BTreeMap<String, FileDigest>,
 }
@@ -309,6 +327,21 @@ impl Manifest {
         self.services.iter().find(|service| service.name.as_str() == name)
     }
 
+    /// Returns what must run, or have ended well, so that a program of this service can do its work; the service itself is left out.
+    #[must_use]
+    pub fn needed(&self, name: &str) -> Vec<&str> {
+        let after = |name: &str| self.service(name).map(|service| &service.after[..]).unwrap_or_default();
+        let mut found: Vec<&str> = Vec::new();
+        let mut open: Vec<&PartName> = after(name).iter().collect();
+        while let Some(name) = open.pop() {
+            if !found.contains(&name.as_str()) {
+                found.push(name.as_str());
+                open.extend(after(name.as_str()));
+            }
+        }
+        found
+    }
+
     /// Returns an image by name.
     #[must_use]
     pub fn image(&self, name: &ImageName) -> Option<&BundledImage> {
@@ -339,6 +372,7 @@ impl Contents {
         self.volumes.iter().try_for_each(|volume| text(&volume.description))?;
         self.check_outside(&variables)?;
         self.check_backup()?;
+        self.check_maintenance()?;
         self.check_files()
     }
 
@@ -444,6 +478,12 @@ impl Contents {
             }
         }
         Ok(())
+    }
+
+    fn check_maintenance(&self) -> Result<(), String> {
+        let Some(Maintenance { service, begin, end, check }) = &self.maintenance else { return Ok(()) };
+        self.known_service(service)?;
+        [Some(begin), Some(end), check.as_ref()].into_iter().flatten().try_for_each(|words| command(words))
     }
 
     fn check_files(&self) -> Result<(), String> {
@@ -595,6 +635,12 @@ pub(crate) mod testing {
                     at: "/var/lib/files".into(),
                 },
             ],
+            maintenance: Some(Maintenance {
+                service: part("web"),
+                begin: vec!["notice".into(), "on".into()],
+                end: vec!["notice".into(), "off".into()],
+                check: Some(vec!["ask".into()]),
+            }),
             files: BTreeMap::from([(COMPOSE.to_owned(), FileDigest::of(b"services:"))]),
         }
     }
@@ -672,6 +718,9 @@ mod tests {
             ("/backup/0/restore", json!(null), "a backup has either"),
             ("/backup/1/volume", json!("other"), "`other` is not among the volumes"),
             ("/backup/1/at", json!("/a/../b"), "is not an absolute path"),
+            ("/maintenance/service", json!("other"), "`other` is not among the services"),
+            ("/maintenance/begin", json!(["-c", "x"]), "a command has no program"),
+            ("/maintenance/check", json!(["a\u{1b}"]), "the character U+001B stands in a text"),
             ("/files/..", json!(FileDigest::of(b"x")), "`..` is not the name of a file of it"),
             ("/files", json!({}), "`compose.yaml` is not among the files"),
             ("/volumes/0/description", json!("x".repeat(5000)), "a text has more than 4000 bytes"),

@@ -1,6 +1,7 @@
 //! What people run: values and texts that a bundle consists of.
 
 pub mod backup;
+pub mod change;
 mod compose;
 mod guide;
 pub mod manifest;

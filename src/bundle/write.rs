@@ -7,7 +7,7 @@ use super::compose::{self, Draft, key_volume};
 use super::guide;
 use super::manifest::{
     ARCHIVE, Backup, BundledImage, BundledParameter, BundledService, BundledVolume, COMPOSE, Contents, FORMAT, Login, MANIFEST,
-    Manifest, ManifestError, Published, SETTINGS, ServiceKind, VolumeKind,
+    Maintenance, Manifest, ManifestError, Published, SETTINGS, ServiceKind, VolumeKind,
 };
 use super::settings::written;
 use crate::model::catalog::Catalog;
@@ -164,6 +164,12 @@ fn contents(
             command: vec!["cat".into(), format!("{KEYS}/{}", login.secret)],
         }),
         backup: stack.backup.iter().filter_map(|rule| backup(stack, &rule.file, &rule.what)).collect(),
+        maintenance: stack.maintenance.as_ref().map(|rule| Maintenance {
+            service: rule.service.clone(),
+            begin: rule.begin.clone(),
+            end: rule.end.clone(),
+            check: rule.check.clone(),
+        }),
         files: BTreeMap::new(),
     })
 }

@@ -220,6 +220,17 @@ pub enum BackupSource {
     Volume(PartName),
 }
 
+/// How visitors are told that the site is being worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaintenanceRule {
+    pub line: u32,
+    /// The service that answers visitors.
+    pub service: PartName,
+    pub begin: Vec<String>,
+    pub end: Vec<String>,
+    pub check: Option<Vec<String>>,
+}
+
 /// What runs together: every name in it stands for something in it, and nothing waits for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {
@@ -234,6 +245,7 @@ pub struct Stack {
     pub services: Vec<Service>,
     pub login: Option<LoginRule>,
     pub backup: Vec<BackupRule>,
+    pub maintenance: Option<MaintenanceRule>,
 }
 
 impl Stack {

@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use super::raw::{self, Text};
 use super::{
-    BackupRule, BackupSource, Capability, Certificate, Declared, KEYS, KEYS_OUT, LOOPBACK, LoginRule, Mount, Outside, Parameter,
-    ParameterKind, Piece, Publish, Question, Role, Service, Stack, Template, When, is_reserved, order,
+    BackupRule, BackupSource, Capability, Certificate, Declared, KEYS, KEYS_OUT, LOOPBACK, LoginRule, MaintenanceRule, Mount,
+    Outside, Parameter, ParameterKind, Piece, Publish, Question, Role, Service, Stack, Template, When, is_reserved, order,
 };
 use crate::model::catalog::Catalog;
 use crate::model::name::{InvalidName, PartName, VariableName, is_ipv4};
@@ -157,6 +157,7 @@ impl Reader<'_> {
         let services = order::arrange(self.source, services)?;
         let login = raw.login.as_ref().map(|login| self.login(login, &known, &services)).transpose()?;
         let backup = self.backups(&raw.backup, &known, &services)?;
+        let maintenance = raw.maintenance.as_ref().map(|rule| self.maintenance(rule, &known, &services)).transpose()?;
         Ok(Stack {
             name: name.clone(),
             description: raw.description.value.trim().to_owned(),
@@ -167,6 +168,7 @@ impl Reader<'_> {
             services,
             login,
             backup,
+            maintenance,
         })
     }
 
@@ -682,6 +684,31 @@ impl Reader<'_> {
             rules.push(BackupRule { line: backup.line, file, what });
         }
         Ok(rules)
+    }
+
+    fn maintenance(
+        &self,
+        rule: &Placed<raw::Maintenance>,
+        known: &Known,
+        services: &[Service],
+    ) -> Result<MaintenanceRule, Problem> {
+        let raw = &rule.value;
+        let service = self.one_known(&raw.service, "service", &known.services)?;
+        let fits = |other: &&Service| other.name == service && other.is_service();
+        let Some(answering) = services.iter().find(fits) else {
+            return Err(raw.service.problem(self.source, format!("`{service}` is a job, which answers nobody")));
+        };
+        if !answering.mounts.iter().any(|mount| !mount.read_only) {
+            let problem = raw.service.problem(self.source, format!("`{service}` has no volume to keep the notice in"));
+            return Err(problem.hint("mount one that it can write to: the notice must outlive its containers"));
+        }
+        Ok(MaintenanceRule {
+            line: rule.line,
+            service,
+            begin: self.program(&raw.begin)?,
+            end: self.program(&raw.end)?,
+            check: raw.check.as_ref().map(|check| self.program(check)).transpose()?,
+        })
     }
 
     fn one_line(&self, text: &Text, what: &str) -> Result<String, Problem> {

@@ -39,6 +39,9 @@ pub(super) struct Stack {
     /// What a backup consists of, in the order of restoring.
     #[serde(default)]
     pub backup: Vec<Placed<Backup>>,
+    /// How visitors are told that the site is being worked on while its version changes.
+    #[serde(default)]
+    pub maintenance: Option<Placed<Maintenance>>,
 }
 
 /// Something that the person who starts the stack may choose.
@@ -233,4 +236,20 @@ pub(super) struct Backup {
     /// The volume that the file is made from.
     #[serde(default)]
     pub volume: Option<Text>,
+}
+
+/// How visitors are told that the site is being worked on, and how the page is asked for meanwhile.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Maintenance {
+    /// The service that answers visitors. It must keep the notice in a volume, so that it outlives its containers.
+    pub service: Text,
+    /// The command, in a container of its own with the service's volumes, after which visitors read a notice.
+    pub begin: Placed<Vec<Text>>,
+    /// The command likewise, after which they get in again.
+    pub end: Placed<Vec<Text>>,
+    /// The command, in the service's own container, that asks for the page past the notice. It gets the name and the password of
+    /// `login` as two lines on its standard input, and prints `good`, or `refused` where these are not good any more; or it fails.
+    #[serde(default)]
+    pub check: Option<Placed<Vec<Text>>>,
 }

@@ -357,3 +357,24 @@ fn the_schema_takes_the_sample_and_no_unknown_key() {
     wrong["services"]["web"]["wombat"] = true.into();
     assert!(!validator.is_valid(&wrong));
 }
+
+#[test]
+fn a_notice_is_shown_by_a_service_that_can_keep_it() {
+    let rule = |text: &str| format!("{SAMPLE}maintenance: {{{text}}}\n");
+    let stack = read(&rule("service: db, begin: [notice, \"on\"], end: [notice, \"off\"]")).unwrap();
+    let read = stack.maintenance.unwrap();
+    assert_eq!((read.service.as_str(), read.end.join(" ").as_str(), read.check), ("db", "notice off", None));
+    let line = SAMPLE.lines().count() + 1;
+    let cases = [
+        (
+            "service: web, begin: [a], end: [b]",
+            "24: `web` has no volume to keep the notice in | mount one that it can write to: the notice must outlive its containers",
+        ),
+        ("service: init, begin: [a], end: [b]", "24: `init` is a job, which answers nobody | -"),
+        ("service: db, begin: [-a], end: [b]", "36: `-a` is not a program | -"),
+        ("service: db, begin: [a]", "28: the key `end` is missing | -"),
+    ];
+    for (text, expected) in cases {
+        refused(&rule(text), &format!("{line}:{expected}"));
+    }
+}

@@ -254,7 +254,7 @@ fn commands_at(place: &Place, items: &[Item]) -> usize {
     let index = |name: &str| services.iter().position(|service| service.name.as_str() == name);
     let upgrade = services.iter().position(|service| service.when == Some(When::Upgrade));
     let needed = items.iter().filter_map(|item| match item {
-        Item::Command { service, .. } => look::needed(place, service).into_iter().filter_map(index).max(),
+        Item::Command { service, .. } => place.manifest.needed(service).into_iter().filter_map(index).max(),
         Item::Volume { .. } => None,
     });
     let installed = services.iter().rposition(|service| service.when == Some(When::Install));

@@ -1,7 +1,5 @@
 //! `parvis demo status`, `logs` and `password`: what runs, what it says, and how one gets in.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::machine::Machine;
@@ -10,7 +8,6 @@ use super::start::{all_well, read_password};
 use super::words::{Column, Line, Problem};
 use super::{Arguments, Logs};
 use crate::bundle::manifest::{ServiceKind, When};
-use crate::model::name::PartName;
 use crate::screen::table;
 use crate::verbs::{Answer, Context};
 
@@ -133,27 +130,6 @@ pub fn password(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
-/// Returns the services that must run so that a program of this one can do its work, the service itself left out.
-pub fn needed<'a>(place: &'a Place, service: &str) -> Vec<&'a str> {
-    let after: BTreeMap<&str, Vec<&str>> = place
-        .manifest
-        .services
-        .iter()
-        .map(|service| (service.name.as_str(), service.after.iter().map(PartName::as_str).collect()))
-        .collect();
-    let mut found = Vec::new();
-    let mut open = after.get(service).cloned().unwrap_or_default();
-    while let Some(name) = open.pop() {
-        if let Some((name, below)) = after.get_key_value(name)
-            && !found.contains(name)
-        {
-            found.push(*name);
-            open.extend(below);
-        }
-    }
-    found
-}
-
 /// Returns whether everything runs that a program of this service needs.
 pub fn can_work(place: &Place, machine: &Machine, service: &str) -> Result<bool, crate::failure::Failure> {
     let containers = machine.containers()?;
@@ -163,7 +139,7 @@ pub fn can_work(place: &Place, machine: &Machine, service: &str) -> Result<bool,
             .service(name)
             .is_some_and(|service| service.kind == ServiceKind::Service && service.when != Some(When::Manual))
     };
-    let needed: Vec<&str> = needed(place, service).into_iter().filter(stays).collect();
+    let needed: Vec<&str> = place.manifest.needed(service).into_iter().filter(stays).collect();
     let well =
         |name: &&str| containers.iter().any(|container| container.service == **name && !container.one_off && container.is_well());
     Ok(needed.iter().all(well) && (!needed.is_empty() || all_well(place, &containers)))
