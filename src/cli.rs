@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::edge::fetch::{FetchOptions, Proxies};
+use crate::edge::keys::Passphrase;
 use crate::failure::Failure;
 use crate::model::language::Language;
 use crate::ui::{Dress, Ui};
@@ -74,6 +75,10 @@ enum Verb {
     Bundle(verbs::bundle::Arguments),
     /// Start a bundle on this machine, look after it, back it up
     Demo(verbs::demo::Arguments),
+    /// Make, show and replace keys that sign
+    Key(verbs::key::Arguments),
+    /// Say whose signatures count on this machine
+    Trust(verbs::trust::Arguments),
     /// Say which recipe a package is there for
     Why(verbs::why::Arguments),
     /// List packages for which the archive has something newer
@@ -137,6 +142,8 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
+        Verb::Key(arguments) => verbs::key::run(&arguments, &context),
+        Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),
         Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
         Verb::Diff(arguments) => verbs::diff::run(&arguments, &context),
@@ -177,6 +184,9 @@ fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
     Ok(Context {
         folder,
         state: state().unwrap_or_else(|| store.clone()),
+        config: config().unwrap_or_else(|| store.join("config")),
+        passphrase: variable("PARVIS_PASSPHRASE").map(Passphrase::new),
+        root_passphrase: variable("PARVIS_ROOT_PASSPHRASE").map(Passphrase::new),
         store,
         language: language(global.lang),
         mirrors,
@@ -221,9 +231,19 @@ fn store(option: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 /// Returns the folder of what is remembered: `$XDG_STATE_HOME/parvis`, `~/.local/state/parvis`.
 fn state() -> Option<PathBuf> {
-    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let state = variable("XDG_STATE_HOME").map(PathBuf::from).filter(|state| state.is_absolute()).or_else(home)?;
-    Some(state.join("parvis"))
+    own_folder("XDG_STATE_HOME", ".local/state")
+}
+
+/// Returns the folder of what the user decided: `$XDG_CONFIG_HOME/parvis`, `~/.config/parvis`.
+fn config() -> Option<PathBuf> {
+    own_folder("XDG_CONFIG_HOME", ".config")
+}
+
+/// Returns parvis's folder of a kind (XDG Base Directory Specification): below a variable's, else below the home.
+fn own_folder(name: &str, below_home: &str) -> Option<PathBuf> {
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(below_home));
+    let folder = variable(name).map(PathBuf::from).filter(|folder| folder.is_absolute()).or_else(home)?;
+    Some(folder.join("parvis"))
 }
 
 /// Returns the language: the option, else the first of the variables that POSIX names, in their order.

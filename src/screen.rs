@@ -12,6 +12,10 @@ pub trait Screen: Sync {
     fn ask(&self, _question: &str) -> Option<String> {
         None
     }
+    /// Asks a person at a terminal for a passphrase, which is not shown; `None` where nobody sits there.
+    fn ask_secret(&self, _question: &str) -> Option<String> {
+        None
+    }
     /// Prints a document as JSON, with a final newline.
     fn document(&self, value: &Value);
     /// Starts a piece of work that takes a while. Dropping it ends it.

@@ -128,6 +128,13 @@ impl Screen for Ui {
         input.read_line(&mut answer).ok().map(|_| answer.trim().to_owned())
     }
 
+    fn ask_secret(&self, question: &str) -> Option<String> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        self.bars.suspend(|| rpassword::prompt_password(format!("{} ", plain(question)))).ok()
+    }
+
     fn document(&self, value: &Value) {
         self.print(format!("{value:#}\n").as_bytes());
     }

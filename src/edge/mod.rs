@@ -5,6 +5,7 @@ pub mod engine;
 pub mod fetch;
 pub mod git;
 pub mod http;
+pub mod keys;
 pub mod layout;
 pub mod offer;
 pub mod openpgp;

@@ -8,6 +8,7 @@ mod composer;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
+pub mod key;
 mod lists;
 pub mod load;
 pub mod lock;
@@ -18,6 +19,7 @@ pub mod save;
 pub mod schema;
 pub mod store;
 pub mod test;
+pub mod trust;
 mod twice;
 pub mod why;
 pub mod workplace;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::edge::fetch::FetchOptions;
+use crate::edge::keys::Passphrase;
 use crate::failure::Failure;
 use crate::model::language::Language;
 use crate::screen::Screen;
@@ -39,6 +42,12 @@ pub struct Context<'a> {
     pub store: PathBuf,
     /// The folder in which parvis remembers things between two commands; what is lost there is asked for again.
     pub state: PathBuf,
+    /// The folder of what the user decided: keys, and which others are trusted.
+    pub config: PathBuf,
+    /// The passphrase of the key that signs, from the environment.
+    pub passphrase: Option<Passphrase>,
+    /// The passphrase of the root key, likewise.
+    pub root_passphrase: Option<Passphrase>,
     /// The language of what volunteers read.
     pub language: Language,
     /// Mirrors given by option or environment, as `URL` or `ARCHIVE=URL`.

@@ -23,6 +23,7 @@ mod recipes;
 mod resolve;
 mod sandbox;
 mod store;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::path::Path;
