@@ -27,6 +27,10 @@ use crate::model::tree::{Entry, Origin, TreePath, escape};
 /// The annotation by which containerd names an image that it imports.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
+/// The registry that is meant by a name without one, and its folder that is meant by a name without a folder.
+const DOCKER: &str = "docker.io/";
+const OFFICIAL: &str = "library/";
+
 /// The folder of the blobs in an archive or a layout.
 const BLOBS: &str = "blobs/sha256";
 
@@ -115,7 +119,7 @@ pub fn documents(images: &[ArchivedImage]) -> Result<Vec<(&'static str, Vec<u8>)
         // Nobody finds an image without a name by anything but its digest.
         let unnamed = image.names.is_empty().then(|| descriptor.clone());
         listed.extend(unnamed.into_iter().chain(image.names.iter().map(|name| {
-            let annotations = [(REF_NAME.to_owned(), name.clone()), (CONTAINERD_NAME.to_owned(), name.clone())];
+            let annotations = [(REF_NAME.to_owned(), name.clone()), (CONTAINERD_NAME.to_owned(), with_registry(name))];
             Descriptor { annotations: annotations.into(), ..descriptor.clone() }
         })));
         docker.push(json!({
@@ -396,11 +400,29 @@ fn read_blob(files: &dyn Files, descriptor: &Descriptor) -> Result<Vec<u8>, Arch
     Ok(bytes)
 }
 
+/// Returns a name as containerd keeps it: always with a registry. Docker 26 and 28, where containerd keeps their images, list one that was
+/// imported under a shorter name, but do not find it by that name.
+fn with_registry(name: &str) -> String {
+    let registry = |first: &str| first.contains(['.', ':']) || first == "localhost";
+    match name.split_once('/') {
+        Some((first, _)) if registry(first) => name.to_owned(),
+        Some(_) => format!("{DOCKER}{name}"),
+        None => format!("{DOCKER}{OFFICIAL}{name}"),
+    }
+}
+
+/// Returns a name as people write it.
+fn without_registry(name: &str) -> &str {
+    let Some(short) = name.strip_prefix(DOCKER) else { return name };
+    short.strip_prefix(OFFICIAL).filter(|name| !name.contains('/')).unwrap_or(short)
+}
+
 fn from_index(files: &dyn Files, bytes: &[u8]) -> Result<Vec<FoundImage>, ArchiveError> {
     let mut images: BTreeMap<BlobDigest, FoundImage> = BTreeMap::new();
     let mut order = Vec::new();
     for outer in oci::parse_index(bytes)?.manifests {
-        let name = outer.annotations.get(CONTAINERD_NAME).or_else(|| outer.annotations.get(REF_NAME)).cloned();
+        let name = outer.annotations.get(CONTAINERD_NAME).map(|name| without_registry(name));
+        let name = name.or_else(|| outer.annotations.get(REF_NAME).map(String::as_str)).map(str::to_owned);
         // An index may hold the index of an image for several platforms; none goes deeper.
         let inner = if is_index(&outer) { oci::parse_index(&read_blob(files, &outer)?)?.manifests } else { vec![outer] };
         for descriptor in inner {
@@ -606,6 +628,20 @@ mod tests {
         }
         out.extend_from_slice(&END);
         out
+    }
+
+    #[test]
+    fn containerd_reads_names_in_full_and_people_in_short() {
+        for (short, full) in [
+            ("base:1", "docker.io/library/base:1"),
+            ("parish/base:1", "docker.io/parish/base:1"),
+            ("library/x/base:1", "docker.io/library/x/base:1"),
+            ("localhost/base:1", "localhost/base:1"),
+            ("host:5000/base:1", "host:5000/base:1"),
+            ("registry.example/base:1", "registry.example/base:1"),
+        ] {
+            assert_eq!((with_registry(short).as_str(), without_registry(full)), (full, short));
+        }
     }
 
     #[test]
