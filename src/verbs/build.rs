@@ -65,6 +65,18 @@ pub fn carry_out(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) 
     site.build(plan)
 }
 
+/// Builds those of these images that are not in the store as the recipes are now, and tells before it begins.
+pub fn make_sure(context: &Context<'_>, images: &[String], before: &dyn Fn()) -> Answer {
+    let store = open_store(context)?;
+    let planned = Planned::make(context, &store, images, None)?;
+    let site = planned.site(context);
+    if !site.is_finished(&planned.plan)? {
+        before();
+        carry_out(context, &planned, &site)?;
+    }
+    Ok(())
+}
+
 /// An archive keeps the newest of each package; a lock is older than its archive before long.
 fn gone(error: FetchError) -> Failure {
     let Some(name) = error.missing().map(str::to_owned) else { return from_fetch(error) };

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::save::{Built, Which, from_output};
 use super::workplace::{StackFile, Workplace, open_store};
-use super::{Answer, Context};
+use super::{Answer, Context, build};
 use crate::bundle::manifest::{ARCHIVE, MANIFEST, Manifest, SETTINGS};
 use crate::bundle::write::{self, BundleError, Ingredients, keep_settings};
 use crate::edge::output::{self, NewFolder};
@@ -73,23 +73,34 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
-/// Writes the bundle of the profile's only stack, without images, to its usual place; returns the folder.
-pub fn of_project(context: &Context<'_>) -> Result<PathBuf, Failure> {
+/// Writes the bundle of the profile's only stack, without images, to its usual place; returns the folder. Images that are not built, or
+/// not as the recipes are now, are built first, which `before` is to announce.
+pub fn of_project(context: &Context<'_>, before: &dyn Fn()) -> Result<PathBuf, Failure> {
+    let workplace = Workplace::open(context)?;
+    build::make_sure(context, &images(&find(&workplace, None)?), before)?;
     let arguments = ComposeArguments { stack: None, with_images: false, output: None, which: Which::tagged("dev") };
     compose(&arguments, context).map(|(folder, _)| folder)
+}
+
+/// Returns where [`of_project`] writes, whether there is something or not; nothing where the folder is not that of a project with one stack.
+pub fn place_of_project(context: &Context<'_>) -> Option<PathBuf> {
+    let workplace = Workplace::open(context).ok()?;
+    let stack = find(&workplace, None).ok()?;
+    Some(usual_place(&workplace, &stack))
+}
+
+fn usual_place(workplace: &Workplace, stack: &Stack) -> PathBuf {
+    workplace.folder.root().join("out/bundle").join(stack.name.as_str())
 }
 
 /// Writes the bundle; returns its folder and what it says of itself.
 fn compose(arguments: &ComposeArguments, context: &Context<'_>) -> Result<(PathBuf, Manifest), Failure> {
     let workplace = Workplace::open(context)?;
     let stack = find(&workplace, arguments.stack.as_deref())?;
-    let folder = arguments.output.clone().unwrap_or_else(|| workplace.folder.root().join("out/bundle").join(stack.name.as_str()));
+    let folder = arguments.output.clone().unwrap_or_else(|| usual_place(&workplace, &stack));
     let earlier = earlier(&folder, &stack)?;
     let store = open_store(context)?;
-    let mut images: Vec<String> = stack.services.iter().map(|service| service.image.to_string()).collect();
-    images.sort_unstable();
-    images.dedup();
-    let built = Built::find(context, &store, &images, &arguments.which)?;
+    let built = Built::find(context, &store, &images(&stack), &arguments.which)?;
     let version: Tag = arguments.which.tag.parse().map_err(|error: InvalidName| Failure::project(error.to_string()))?;
     let platform = Platform::of(&workplace.platform(context, arguments.which.platform.as_deref())?);
     let platform = format!("{}/{}", platform.os, platform.architecture);
@@ -160,6 +171,14 @@ fn find(workplace: &Workplace, asked: Option<&str>) -> Result<Stack, Failure> {
         (None, _) => return Err(Failure::project("the project has several stacks").hint(format!("name one of {}", listed()))),
     };
     Ok(workplace.stack(&file.name)?.0)
+}
+
+/// Returns the names of the images that a stack runs.
+fn images(stack: &Stack) -> Vec<String> {
+    let mut images: Vec<String> = stack.services.iter().map(|service| service.image.to_string()).collect();
+    images.sort_unstable();
+    images.dedup();
+    images
 }
 
 /// A bundle that stands where the new one goes.

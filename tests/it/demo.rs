@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 
 use crate::kit::fakebundle::{FakeBundle, SETTINGS};
 use crate::kit::fakedocker::FakeDocker;
+use crate::kit::fakerepo::Repo;
 use crate::kit::killat::Line;
-use crate::kit::project::{Said, parvis};
+use crate::kit::project::{Project, Said, parvis};
 use crate::kit::rawtar;
+use crate::kit::world;
 
 /// The password of the first log-in, which nothing but two commands may print.
 const PASSWORD: &str = "cheval-agrafe-exact";
@@ -21,6 +23,19 @@ const PASSWORD: &str = "cheval-agrafe-exact";
 struct World {
     docker: FakeDocker,
     bundle: FakeBundle,
+}
+
+/// A project with one image and a stack, on an archive of its own, and the folder of its bundle.
+fn project() -> (Repo, Project, PathBuf) {
+    let archive = world::archive();
+    let project = Project::on(&archive);
+    let config = "config: {user: '33:33', cmd: [/bin/true], health: {command: [/bin/true]}}";
+    let text =
+        format!("description: Small.\nfrom: scratch\nfiles: [{{text: x, to: /x, owner: '0:0', mode: '0444'}}]\n{config}\n");
+    project.recipe("web", &text);
+    project.write("compose/site.yaml", "description: A site.\nservices: {web: {image: web}}\n");
+    let folder = project.path().join("out/bundle/site");
+    (archive, project, folder)
 }
 
 impl World {
@@ -616,4 +631,70 @@ fn a_bundle_in_a_tar_is_unpacked_beside_it() {
         assert_eq!(output.status.code(), Some(2), "{name}");
     }
     assert!(!world.path("parish").exists());
+}
+
+#[test]
+fn a_service_that_the_bundle_has_no_more_is_stopped_and_removed_at_the_end() {
+    let world = World::running();
+    for (name, state) in [("mail", "healthy"), ("tools_run_1", "running"), ("mail_run_1", "running")] {
+        world.docker.set(&format!("containers/{name}"), &format!("{state}\n"));
+    }
+    world.docker.set("jobs/selfkeys", "return 1\n");
+    world.up(3);
+    assert!(world.docker.has("containers/mail"), "where a step fails, what ran before runs on");
+    world.docker.set("jobs/selfkeys", "");
+    let said = world.up(0);
+    assert!(said.err.contains("`mail` is not in the bundle any more and was removed; its data stay"), "{}", said.err);
+    let calls = world.docker.calls();
+    assert!(calls.iter().any(|call| call == "docker stop -- mail"), "{calls:?}");
+    assert!(!world.docker.has("containers/mail"));
+    // What somebody does by hand is no service.
+    assert!(world.docker.has("containers/tools_run_1") && world.docker.has("containers/mail_run_1"));
+    assert!(!world.up(0).err.contains("`mail`"));
+}
+
+#[test]
+fn up_in_a_project_says_that_it_builds_and_builds() {
+    let docker = FakeDocker::new();
+    let (_archive, project, folder) = project();
+    project.run(&["lock"], 0);
+    let up = |code: i32| {
+        let output = project.parvis(&["demo", "up"]).env("PATH", docker.path()).stdin(Stdio::null()).output().unwrap();
+        let said = Said::from(&output);
+        assert_eq!(output.status.code(), Some(code), "{}{}", said.out, said.err);
+        said
+    };
+    // This docker loads another image than it is given.
+    let said = up(1);
+    assert!(said.err.contains("some images are not built") && said.err.contains("building them first"), "{}", said.err);
+    assert!(said.err.contains("is not the one that the bundle names"), "{}", said.err);
+    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("bundle.json")).unwrap()).unwrap();
+    docker.set("images", &format!("{}\n", manifest["images"][0]["config"].as_str().unwrap()));
+    let said = up(0);
+    assert!(!said.err.contains("not built"), "{}", said.err);
+}
+
+#[test]
+fn the_bundle_of_the_project_one_stands_in_comes_before_the_one_that_was_started_last() {
+    let world = World::running();
+    let (_archive, project, folder) = project();
+    let status = || {
+        let state = world.docker.home().join(".local/state");
+        let mut command = project.parvis(&["demo", "status", "--json"]);
+        let command = command.env("PATH", world.docker.path()).env("XDG_STATE_HOME", state).stdin(Stdio::null());
+        Said::from(&command.output().unwrap())
+    };
+    let bundle = |said: &Said| serde_json::from_str::<Value>(&said.out).unwrap()["bundle"].clone();
+    // One that is not there yet cannot be meant.
+    assert_eq!(bundle(&status()), "parish");
+    project.run(&["lock"], 0);
+    project.run(&["build"], 0);
+    project.run(&["bundle", "compose"], 0);
+    assert!(folder.join("bundle.json").is_file());
+    assert_eq!(bundle(&status()), "site");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::remove_dir_all(&world.bundle.folder).unwrap();
+    let said = status();
+    assert!(said.err.contains("the bundle that was started last is not in `"), "{}", said.err);
+    assert!(said.err.contains("hint: say where it is now with `--bundle FOLDER`"), "{}", said.err);
 }

@@ -180,6 +180,12 @@ impl Engine {
         }
     }
 
+    /// Stops containers as gently as they wish.
+    pub fn stop_containers(&self, ids: &[&str]) -> Result<(), EngineError> {
+        let arguments: Vec<&str> = ["stop", "--"].iter().chain(ids).copied().collect();
+        if ids.is_empty() { Ok(()) } else { self.run("stop", &arguments, WORK).answer().map(drop) }
+    }
+
     /// Removes containers, running or not.
     pub fn remove_containers(&self, ids: &[&str]) -> Result<(), EngineError> {
         let arguments: Vec<&str> = ["rm", "--force", "--volumes", "--"].iter().chain(ids).copied().collect();

@@ -16,7 +16,7 @@ use crate::image::archive::{Files as _, TarFiles};
 use crate::image::canonical;
 use crate::model::digest::StepKey;
 use crate::model::language::Language;
-use crate::verbs::Context;
+use crate::verbs::{Context, bundle};
 
 /// Says in the person's language what went wrong.
 #[derive(Clone, Copy)]
@@ -82,10 +82,17 @@ impl Place {
     /// Finds the bundle that a command without a file is about.
     pub fn find(arguments: &Arguments, context: &Context<'_>) -> Result<Self, Failure> {
         let voice = Voice(context.language);
-        let here = context.folder.join(MANIFEST).is_file().then(|| context.folder.clone());
-        let found = arguments.bundle.clone().or(here).or_else(|| place::last_started(&context.state));
-        let folder = found.ok_or_else(|| voice.problem(Problem::NoBundle))?;
-        Self::open(&folder, voice)
+        let is_bundle = |folder: &PathBuf| folder.join(MANIFEST).is_file();
+        let here = || Some(context.folder.clone()).filter(is_bundle);
+        let of_project = || bundle::place_of_project(context).filter(is_bundle);
+        if let Some(folder) = arguments.bundle.clone().or_else(here).or_else(of_project) {
+            return Self::open(&folder, voice);
+        }
+        let last = place::last_started(&context.state).ok_or_else(|| voice.problem(Problem::NoBundle))?;
+        if !is_bundle(&last) {
+            return Err(voice.problem(Problem::Gone { path: last.display().to_string() }));
+        }
+        Self::open(&last, voice)
     }
 
     /// Opens the bundle that somebody named: its folder, or a tar, which is unpacked beside itself.

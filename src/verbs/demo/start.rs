@@ -1,6 +1,6 @@
 //! `parvis demo up`: images provided, then jobs and services one after the other, each waited for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -33,7 +33,9 @@ pub fn run(arguments: &Arguments, up: &Up, context: &Context<'_>) -> Answer {
     let voice = Voice(context.language);
     let mut place = match &up.file {
         Some(file) => Place::named(file, voice)?,
-        None if arguments.bundle.is_none() && in_project(context) => Place::named(&bundle::of_project(context)?, voice)?,
+        None if arguments.bundle.is_none() && in_project(context) => {
+            Place::named(&bundle::of_project(context, &|| context.screen.note(&Line::Building.text(context.language)))?, voice)?
+        }
         None => Place::find(arguments, context)?,
     };
     let _held = place.lock()?;
@@ -59,6 +61,7 @@ pub fn run(arguments: &Arguments, up: &Up, context: &Context<'_>) -> Answer {
     let mut starting =
         Starting { place: &mut place, machine: &machine, context, timeout: Duration::from_secs(up.timeout), done: Vec::new() };
     starting.all(unchanged, None)?;
+    starting.drop_others()?;
     let steps = std::mem::take(&mut starting.done);
     place.memory.started = Some(fingerprint);
     place.remember()?;
@@ -184,6 +187,25 @@ impl Starting<'_, '_> {
         let left = containers.iter().filter(|container| container.one_off && is_job(&container.service));
         let left: Vec<&str> = left.map(|container| container.id.as_str()).collect();
         self.machine.engine.remove_containers(&left).map_err(|error| self.place.voice.engine(error))
+    }
+
+    /// Removes the services of an earlier version that this one has no more: only now that everything else is well, and without their
+    /// volumes. What somebody runs by hand is left alone.
+    fn drop_others(&self) -> Result<(), Failure> {
+        let containers = self.machine.containers()?;
+        let others = containers.iter().filter(|container| !container.one_off && !container.service.is_empty());
+        let others = others.filter(|container| self.place.manifest.service(&container.service).is_none());
+        let (ids, names): (Vec<&str>, BTreeSet<&str>) =
+            others.map(|container| (container.id.as_str(), container.service.as_str())).unzip();
+        let engine = &self.machine.engine;
+        engine
+            .stop_containers(&ids)
+            .and_then(|()| engine.remove_containers(&ids))
+            .map_err(|error| self.place.voice.engine(error))?;
+        for name in names {
+            self.context.screen.note(&Line::Dropped { service: name.to_owned() }.text(self.context.language));
+        }
+        Ok(())
     }
 
     fn job(&mut self, service: &BundledService) -> Result<(), Failure> {

@@ -22,6 +22,7 @@ static FRENCH: Labels = Labels { error: "erreur :", because: "cause :", hint: "c
 #[derive(Debug)]
 pub enum Problem {
     NoBundle,
+    Gone { path: String },
     NotABundle { path: String },
     Manifest { cause: String },
     Altered { file: String },
@@ -68,6 +69,7 @@ impl Problem {
         match self {
             Self::WrongImage { .. } | Self::NotRunning | Self::Unwell { .. } | Self::NoData | Self::Refused => Kind::No,
             Self::NoBundle
+            | Self::Gone { .. }
             | Self::NotABundle { .. }
             | Self::Manifest { .. }
             | Self::Altered { .. }
@@ -127,6 +129,11 @@ impl Problem {
     fn message(&self, language: Language) -> String {
         match self {
             Self::NoBundle => both!(language, "there is no bundle here", "il n'y a pas de livraison ici"),
+            Self::Gone { path } => both!(
+                language,
+                "the bundle that was started last is not in `{path}` any more",
+                "la livraison démarrée en dernier n'est plus dans `{path}`"
+            ),
             Self::NotABundle { path } => both!(
                 language,
                 "`{path}` is not a bundle: it holds no `bundle.json`",
@@ -299,6 +306,11 @@ impl Problem {
                 language,
                 "name the folder or the .tar that you downloaded: `parvis demo up FILE`",
                 "indiquez le dossier ou le .tar que vous avez téléchargé : `parvis demo up FICHIER`"
+            ),
+            Self::Gone { .. } => both!(
+                language,
+                "say where it is now with `--bundle FOLDER`; where it was deleted, `parvis demo up FILE` with the same download finds the data",
+                "dites où elle est maintenant avec `--bundle DOSSIER` ; si elle a été supprimée, `parvis demo up FICHIER` avec le même téléchargement retrouve les données"
             ),
             Self::Manifest { .. } | Self::Missing { .. } => both!(
                 language,
@@ -544,6 +556,8 @@ pub enum Line {
     Done,
     Unchanged,
     Renewed { service: String },
+    Building,
+    Dropped { service: String },
     Address { url: String },
     Login { user: String },
     Password { password: String },
@@ -592,6 +606,16 @@ impl Line {
             Self::Renewed { service } => {
                 both!(language, "`{service}` has new keys and is started anew", "`{service}` a de nouvelles clés et redémarre")
             }
+            Self::Building => both!(
+                language,
+                "some images are not built, or not as the recipes are now: building them first, which may take some minutes",
+                "des images ne sont pas construites, ou pas selon les recettes actuelles : construction d'abord, ce qui peut prendre quelques minutes"
+            ),
+            Self::Dropped { service } => both!(
+                language,
+                "`{service}` is not in the bundle any more and was removed; its data stay",
+                "`{service}` ne fait plus partie de la livraison et a été supprimé ; ses données restent"
+            ),
             Self::Address { url } => both!(language, "address:   {url}", "adresse :      {url}"),
             Self::Login { user } => both!(language, "user:      {user}", "utilisateur :  {user}"),
             Self::Password { password } => both!(
@@ -701,6 +725,7 @@ mod tests {
         let io = || std::io::Error::other("cause");
         vec![
             Problem::NoBundle,
+            Problem::Gone { path: text("/p") },
             Problem::NotABundle { path: text("/p") },
             Problem::Manifest { cause: text("cause") },
             Problem::Altered { file: text("compose.yaml") },
@@ -790,6 +815,8 @@ mod tests {
                 Line::Done,
                 Line::Unchanged,
                 Line::Renewed { service: text("db") },
+                Line::Building,
+                Line::Dropped { service: text("mail") },
                 Line::Address { url: text("https://localhost/") },
                 Line::Login { user: text("admin") },
                 Line::Password { password: text("word") },
