@@ -213,6 +213,8 @@ fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
             ca_file: variable("SSL_CERT_FILE").map(PathBuf::from),
             ..FetchOptions::default()
         },
+        credentials: credentials(),
+        certificates: certificates(),
         screen: ui,
     })
 }
@@ -244,6 +246,25 @@ fn own_folder(name: &str, below_home: &str) -> Option<PathBuf> {
     let home = || variable("HOME").map(|home| PathBuf::from(home).join(below_home));
     let folder = variable(name).map(PathBuf::from).filter(|folder| folder.is_absolute()).or_else(home)?;
     Some(folder.join("parvis"))
+}
+
+/// Returns the files in which podman and docker keep what `login` was told: `$REGISTRY_AUTH_FILE` alone where it is set.
+fn credentials() -> Vec<PathBuf> {
+    let folder = |name: &str| variable(name).map(PathBuf::from);
+    if let Some(file) = folder("REGISTRY_AUTH_FILE") {
+        return vec![file];
+    }
+    let home = folder("HOME");
+    let config = folder("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let docker = folder("DOCKER_CONFIG").or_else(|| home.map(|home| home.join(".docker")));
+    let podman = [folder("XDG_RUNTIME_DIR"), config].into_iter().flatten().map(|folder| folder.join("containers/auth.json"));
+    podman.chain(docker.map(|folder| folder.join("config.json"))).collect()
+}
+
+/// Returns the folders in which docker and podman look for a registry's certificates.
+fn certificates() -> Vec<PathBuf> {
+    let own = variable("HOME").map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
+    own.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
 }
 
 /// Returns the language: the option, else the first of the variables that POSIX names, in their order.

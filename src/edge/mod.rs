@@ -12,6 +12,7 @@ pub mod openpgp;
 pub mod output;
 pub mod place;
 pub mod project;
+pub mod registry;
 pub mod sandbox;
 pub mod sources;
 pub mod store;

@@ -22,6 +22,14 @@ pub enum RepositoryError {
     /// The place answered that this may not be done.
     #[error("`{place}` refused: {words}")]
     Refused { place: String, words: String, hint: Option<String> },
+    /// What was to be stored there cannot be read.
+    #[error("`{name}` cannot be sent to `{place}`")]
+    Unsendable {
+        place: String,
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// The place gave something else than what was promised.
     #[error("`{name}` in `{place}` {problem}")]
     Damaged { place: String, name: String, problem: String },
@@ -33,6 +41,7 @@ impl RepositoryError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
+            Self::Unsendable { .. } => Some("run `parvis store verify`; what is damaged is made again".into()),
             Self::Damaged { .. } => None,
         }
     }

@@ -14,6 +14,7 @@ pub mod load;
 pub mod lock;
 pub mod outdated;
 pub mod plan;
+pub mod registry;
 pub mod run;
 pub mod save;
 pub mod schema;
@@ -64,6 +65,10 @@ pub struct Context<'a> {
     pub now: i64,
     /// How the network is reached.
     pub fetch: FetchOptions,
+    /// Files with users and passwords for registries, the most wanted first.
+    pub credentials: Vec<PathBuf>,
+    /// Folders with certificates for registries.
+    pub certificates: Vec<PathBuf>,
     /// Where people read.
     pub screen: &'a dyn Screen,
 }

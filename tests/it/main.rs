@@ -20,6 +20,7 @@ mod openpgp;
 mod pipeline;
 mod real;
 mod recipes;
+mod registry;
 mod resolve;
 mod sandbox;
 mod store;

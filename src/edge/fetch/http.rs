@@ -33,7 +33,11 @@ impl Client {
         let continued = sink.length() > 0;
         if download.size.is_none() || Some(sink.length()) != download.size {
             match url.scheme() {
-                "http" | "https" => transfer::receive(options, self.0.get(url), &promise, sink, advance).await?,
+                "http" | "https" => {
+                    let request = self.0.get(url).headers(transfer::missing(&promise, sink)?);
+                    let response = transfer::send(options, request).await?;
+                    transfer::take_in(options, response, &promise, sink, advance).await?;
+                }
                 "file" => copy(&url, download, sink, advance)?,
                 _ => return Err(Cause::Url("only http, https and file are")),
             }

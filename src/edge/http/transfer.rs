@@ -43,32 +43,39 @@ impl Promise {
     }
 }
 
-/// Sends a request for a file, or for what is missing of it, and takes in what comes.
-pub async fn receive(
-    options: &FetchOptions,
-    request: RequestBuilder,
-    promise: &Promise,
-    sink: &mut dyn Sink,
-    advance: &dyn Fn(u64),
-) -> Result<(), Cause> {
+/// Returns what a request must say to get what is missing.
+pub fn missing(promise: &Promise, sink: &mut dyn Sink) -> Result<HeaderMap, Cause> {
     // Without a promised size nothing would say that the end is the end.
     if promise.size.is_none() {
         sink.restart().map_err(Cause::Disk)?;
     }
-    let mut request = request.header(ACCEPT_ENCODING, "identity");
-    let offset = sink.length();
-    if offset > 0 {
-        request = request.header(RANGE, format!("bytes={offset}-"));
-        if let Some(validator) = sink.validator() {
-            request = request.header(IF_RANGE, validator.as_str());
-        }
+    let mut headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+    if sink.length() > 0 {
+        let range = HeaderValue::try_from(format!("bytes={}-", sink.length()));
+        headers.extend(range.map(|range| (RANGE, range)).ok());
+        let validator = sink.validator().as_ref().and_then(|validator| HeaderValue::try_from(validator).ok());
+        headers.extend(validator.map(|validator| (IF_RANGE, validator)));
     }
+    Ok(headers)
+}
+
+/// Sends a request and waits for the beginning of its answer.
+pub async fn send(options: &FetchOptions, request: RequestBuilder) -> Result<Response, Cause> {
     let waiting = Instant::now();
     let answer = tokio::time::timeout(options.stall, request.send()).await;
-    let response =
-        answer.map_err(|_| Cause::Stalled(options.stall.as_secs()))?.map_err(|error| explain(&error, 0, options, waiting))?;
-    begin(&response, promise, sink, offset)?;
-    let mut response = response;
+    answer.map_err(|_| Cause::Stalled(options.stall.as_secs()))?.map_err(|error| explain(&error, 0, options, waiting))
+}
+
+/// Takes in the answer to a request for what is [`missing`].
+pub async fn take_in(
+    options: &FetchOptions,
+    mut response: Response,
+    promise: &Promise,
+    sink: &mut dyn Sink,
+    advance: &dyn Fn(u64),
+) -> Result<(), Cause> {
+    let waiting = Instant::now();
+    begin(&response, promise, sink)?;
     let limit = promise.size.unwrap_or(promise.limit);
     let mut window = (Instant::now(), sink.length());
     loop {
@@ -93,7 +100,8 @@ pub async fn receive(
 }
 
 /// Makes sure that what follows is what the sink lacks.
-fn begin(response: &Response, promise: &Promise, sink: &mut dyn Sink, offset: u64) -> Result<(), Cause> {
+fn begin(response: &Response, promise: &Promise, sink: &mut dyn Sink) -> Result<(), Cause> {
+    let offset = sink.length();
     let headers = response.headers();
     let validator = validator(headers);
     match response.status() {
@@ -138,13 +146,13 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Returns what names this version of the file: a strong entity tag, or its date (RFC 9110, section 13.1.5).
-fn validator(headers: &HeaderMap) -> Option<String> {
+pub fn validator(headers: &HeaderMap) -> Option<String> {
     let text = |name: HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
     text(ETAG).filter(|tag| tag.starts_with('"')).or_else(|| text(LAST_MODIFIED))
 }
 
 /// Reads `bytes START-END/TOTAL`; the total may be `*`.
-fn content_range(value: &HeaderValue) -> Option<(u64, Option<u64>)> {
+pub fn content_range(value: &HeaderValue) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };

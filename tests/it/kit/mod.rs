@@ -1,6 +1,7 @@
 //! What the tests build their worlds from: packages, archives, servers, projects and accidents made by hand.
 
 pub mod badhttp;
+pub mod badreg;
 pub mod fakebundle;
 pub mod fakedocker;
 pub mod fakerepo;
