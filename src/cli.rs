@@ -69,6 +69,8 @@ enum Verb {
     Run(verbs::run::Arguments),
     /// Write images to one file that docker, podman and skopeo read
     Save(verbs::save::Arguments),
+    /// List what an image consists of, for those who must know (SPDX, CycloneDX)
+    Sbom(verbs::sbom::Arguments),
     /// Hand images to docker or podman
     Load(verbs::load::Arguments),
     /// Write what people need to run a stack into a folder
@@ -139,6 +141,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Test(arguments) => verbs::test::run(&arguments, &context),
         Verb::Run(arguments) => verbs::run::run(&arguments, &context),
         Verb::Save(arguments) => verbs::save::run(&arguments, &context),
+        Verb::Sbom(arguments) => verbs::sbom::run(&arguments, &context),
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),

@@ -5,6 +5,7 @@ pub mod changelog;
 pub mod compose;
 pub mod configure;
 pub mod control;
+pub mod copyright;
 pub mod database;
 pub mod index;
 pub mod package;

@@ -2,6 +2,7 @@
 
 pub mod composer;
 mod images;
+mod inventory;
 mod room;
 mod trees;
 mod unpack;
@@ -25,6 +26,7 @@ use crate::model::tree::{Entry, Kind, Tree};
 use crate::plan::steps::{ImagePlan, Input, Plan, Sources, Step, Work};
 use crate::screen::Screen;
 
+pub use inventory::About;
 pub use room::{Room, RoomRequest, finished};
 pub use trees::{read_path, words as how_it_ended};
 pub use unpack::{UnpackError, Unpacked};

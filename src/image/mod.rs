@@ -9,6 +9,7 @@ pub mod member;
 pub mod oci;
 pub mod reader;
 pub mod repository;
+pub mod sbom;
 pub mod segment;
 pub mod tar;
 pub mod untar;

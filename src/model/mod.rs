@@ -4,6 +4,7 @@ pub mod address;
 pub mod catalog;
 pub mod digest;
 pub mod language;
+pub mod licence;
 pub mod lock;
 pub mod moment;
 pub mod name;

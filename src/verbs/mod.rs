@@ -17,6 +17,7 @@ pub mod plan;
 pub mod registry;
 pub mod run;
 pub mod save;
+pub mod sbom;
 pub mod schema;
 pub mod store;
 pub mod test;

@@ -104,7 +104,6 @@ impl Built {
         }
         let planned = Planned::make(context, store, images, which.platform.as_deref())?;
         let (workplace, plan, site) = (&planned.workplace, &planned.plan, planned.site(context));
-        let prefix = workplace.project.registry.clone().unwrap_or_else(|| workplace.project.name.to_string());
         let mut found = Vec::new();
         for image in plan.images.iter().filter(|image| images.iter().any(|asked| asked == image.name.as_str())) {
             let name = &image.name;
@@ -122,7 +121,7 @@ impl Built {
             let config = oci::parse_config(&read(&record.config)?, manifest.layers.len()).map_err(damaged)?;
             found.push(BuiltImage {
                 recipe: name.clone(),
-                name: format!("{prefix}/{name}:{}", which.tag),
+                name: format!("{}:{}", workplace.repository(name), which.tag),
                 record,
                 manifest,
                 config,

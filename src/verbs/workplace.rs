@@ -101,6 +101,12 @@ impl Workplace {
         }
     }
 
+    /// Returns what an image is called outside, without a tag: the registry of the project and its own name.
+    pub fn repository(&self, image: &ImageName) -> String {
+        let prefix = self.project.registry.clone().unwrap_or_else(|| self.project.name.to_string());
+        format!("{prefix}/{image}")
+    }
+
     /// Returns the images asked for with all they need, in build order; all images where none is named.
     pub fn select(&self, names: &[String]) -> Result<Vec<ImageName>, Failure> {
         let all: Vec<String> = self.catalog.iter().map(|member| member.recipe.name.to_string()).collect();

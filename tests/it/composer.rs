@@ -44,7 +44,7 @@ esac
 "#;
 
 /// Returns an archive with a Composer in it.
-fn archive() -> Repo {
+pub fn archive() -> Repo {
     let mut repo = world::archive();
     repo.add(Suite::Main, &Deb::new("composer", "2").program("/usr/bin/composer", COMPOSER));
     repo.publish();
@@ -52,7 +52,7 @@ fn archive() -> Repo {
 }
 
 /// Returns a project with an image that Composer fills, and the server that has its packages.
-fn project(repo: &Repo) -> (Project, Server, tempfile::TempDir) {
+pub fn project(repo: &Repo) -> (Project, Server, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a-1.zip", "a-2.zip", "font.zip", "far.patch"] {
         fs::write(folder.path().join(name), format!("content of {name}\n")).unwrap();

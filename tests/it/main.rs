@@ -23,6 +23,7 @@ mod recipes;
 mod registry;
 mod resolve;
 mod sandbox;
+mod sbom;
 mod store;
 mod trust;
 
