@@ -15,7 +15,7 @@ use crate::model::name::PackageName;
 use crate::model::tree::{TreePath, escape};
 
 /// Bytes of a changelog as it stands in a package, at most; that of Linux has 2 MB.
-const PACKED_LIMIT: u64 = 16 << 20;
+pub const PACKED_LIMIT: u64 = 16 << 20;
 /// Bytes of an unpacked changelog, at most.
 const LIMIT: u64 = 64 << 20;
 /// Entries of a changelog, at most; the longest known has some 2,000.

@@ -156,6 +156,23 @@ impl Candidate {
         }
     }
 
+    /// Returns what a lock says of the candidate.
+    #[must_use]
+    pub fn to_locked(&self, suite: Suite, depends: Vec<PackageName>) -> LockedPackage {
+        LockedPackage {
+            name: self.name.clone(),
+            version: self.version.to_string(),
+            architecture: self.architecture.clone(),
+            source: self.source.clone(),
+            source_version: self.source_version.as_ref().map(ToString::to_string),
+            suite,
+            file: self.file.to_string(),
+            size: self.size,
+            sha256: self.sha256,
+            depends,
+        }
+    }
+
     fn read(paragraph: &Paragraph<'_>, origin: u16, architectures: &[Architecture; 2]) -> Result<Self, ControlError> {
         let name: PackageName = paragraph.parsed("Package")?;
         let version: Version = paragraph.parsed("Version")?;

@@ -29,7 +29,7 @@ use crate::screen::Screen;
 pub use inventory::About;
 pub use room::{Room, RoomRequest, finished};
 pub use trees::{read_path, words as how_it_ended};
-pub use unpack::{UnpackError, Unpacked};
+pub use unpack::{UnpackError, Unpacked, changelog};
 
 /// Everything a build needs beside its plan.
 pub struct Site<'a> {

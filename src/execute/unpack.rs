@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{Site, from_unpack};
+use crate::debian::changelog;
 use crate::debian::database::{self, DatabaseError, InstalledPath, Md5};
 use crate::debian::package::{
     Conffile, ControlFiles, ControlMember, DataEntry, DataKind, Limits, PackageError, PackageVisitor, TriggerLine, read_package,
@@ -144,6 +145,38 @@ pub fn unpack(store: &Store, package: &LockedPackage) -> Result<Unpacked, Unpack
     let bytes = serde_json::to_vec(&written).map_err(|_| invalid())?;
     store.put_record(RECORD, &package.sha256.hex(), &bytes)?;
     Ok(Unpacked { locked: package.clone(), control, status, tree, date })
+}
+
+/// Reads the changelog of a package that is at hand, unpacked or as it was downloaded; `None` where it is not.
+pub fn changelog(store: &Store, package: &LockedPackage) -> Result<Option<changelog::Found>, UnpackError> {
+    let refused = |source| UnpackError::Package { package: format!("{} {}", package.name, package.version), source };
+    if let Some(unpacked) = recall(store, package)? {
+        let folder = format!("usr/share/doc/{}", package.name);
+        if let Some(Entry { kind: Kind::Symlink { target }, .. }) = unpacked.tree.get(folder.as_bytes()) {
+            return Ok(Some(changelog::linked(target).map_or(changelog::Found::Nothing, changelog::Found::With)));
+        }
+        let mut packed = Vec::new();
+        for path in changelog::paths(package) {
+            let Some(Entry { kind: Kind::File { digest, size, .. }, mode, .. }) = unpacked.tree.get(path.as_bytes()) else {
+                packed.push(None);
+                continue;
+            };
+            let mut bytes = Vec::new();
+            if *size <= changelog::PACKED_LIMIT && store.has_file(digest, *mode, *size) {
+                let read = store.open_file(digest, *mode)?.read_to_end(&mut bytes);
+                read.map_err(|error| refused(PackageError::Read(error)))?;
+            }
+            packed.push(Some(bytes));
+        }
+        if packed.iter().flatten().any(|bytes| !bytes.is_empty()) {
+            let found = changelog::together(&packed);
+            return Ok(Some(found.map_or(changelog::Found::Nothing, changelog::Found::Here)));
+        }
+    }
+    if !store.has_download(&package.sha256, package.size) {
+        return Ok(None);
+    }
+    changelog::of_package(store.open_download(&package.sha256)?, package).map(Some).map_err(refused)
 }
 
 /// Takes packages from the store, unpacking those that were not yet, several at a time.

@@ -6,11 +6,11 @@ use std::fmt;
 use super::composing::{self, ProjectDifference};
 use super::dating::keep_dates;
 use super::grouping;
+use super::news::fix;
 use crate::debian::index::{Candidate, Universe};
 use crate::debian::relation;
 use crate::debian::release::Release;
 use crate::debian::resolve::{Request, ResolveError, Selection, met_by, resolve};
-use crate::debian::version::Version;
 use crate::model::catalog::Catalog;
 use crate::model::lock::{ArchiveState, Lock, LockedImage, LockedPackage, WRITER};
 use crate::model::name::{Architecture, ImageName, PackageName};
@@ -185,7 +185,10 @@ impl Platform<'_> {
                 let moves = names.iter().filter_map(|name| locked.get(name)).any(|other| other.source == package.source);
                 if moves { None } else { stay() }
             }
-            Mode::Security => fix(self.universe, package).cloned().or_else(stay),
+            Mode::Security => {
+                let locked = package.version.parse().ok();
+                locked.and_then(|locked| fix(self.universe, &package.name, &locked)).cloned().or_else(stay)
+            }
         }
     }
 
@@ -240,27 +243,9 @@ impl Platform<'_> {
             return LockedPackage { depends, ..before.clone() };
         }
         let suite = self.universe.origin(candidate).map(|origin| origin.suite.clone());
-        LockedPackage {
-            name: candidate.name.clone(),
-            version: candidate.version.to_string(),
-            architecture: candidate.architecture.clone(),
-            source: candidate.source.clone(),
-            source_version: candidate.source_version.as_ref().map(ToString::to_string),
-            // A candidate without origin stands for a locked package, and was handled above.
-            suite: suite.unwrap_or_else(|| self.inputs.project.suites[0].name.clone()),
-            file: candidate.file.to_string(),
-            size: candidate.size,
-            sha256: candidate.sha256,
-            depends,
-        }
+        // A candidate without origin stands for a locked package, and was handled above.
+        candidate.to_locked(suite.unwrap_or_else(|| self.inputs.project.suites[0].name.clone()), depends)
     }
-}
-
-/// Returns the highest version that a security suite has above a locked one.
-fn fix<'a>(universe: &'a Universe, package: &LockedPackage) -> Option<&'a Candidate> {
-    let locked: Version = package.version.parse().ok()?;
-    let secure = |candidate: &&Candidate| universe.origin(candidate).is_some_and(|origin| origin.security);
-    universe.versions(package.name.as_str()).iter().filter(secure).find(|candidate| candidate.version > locked)
 }
 
 pub(super) fn parent(recipe: &Recipe) -> Option<&ImageName> {
@@ -504,7 +489,7 @@ fn has(image: &LockedImage, package: &PackageName) -> bool {
 }
 
 /// Returns an image and those it stands on, from the top down.
-fn lineage<'a>(lock: &'a Lock, image: &'a LockedImage) -> Vec<&'a LockedImage> {
+pub(super) fn lineage<'a>(lock: &'a Lock, image: &'a LockedImage) -> Vec<&'a LockedImage> {
     let mut line = vec![image];
     while let Some(parent) = line.last().and_then(|last| lock.images.iter().find(|image| is_parent(image, last))) {
         // A lock is outside data: a circle must end.
@@ -557,48 +542,6 @@ fn chain(
         }
     }
     None
-}
-
-/// A locked package for which the archive has something newer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outdated {
-    pub name: PackageName,
-    pub architecture: Architecture,
-    pub source: PackageName,
-    pub locked: String,
-    pub available: String,
-    pub suite: String,
-    /// Whether a security suite has something newer than what is locked.
-    pub security: bool,
-}
-
-/// Returns the locked packages for which the archive has something newer, those with a security fix first, then by name.
-#[must_use]
-pub fn outdated(lock: &Lock, universes: &BTreeMap<Architecture, Universe>) -> Vec<Outdated> {
-    let mut found = Vec::new();
-    for package in &lock.packages {
-        let platform =
-            universes.iter().find(|(name, _)| **name == package.architecture || package.architecture.as_str() == "all");
-        let Some((_, universe)) = platform else { continue };
-        let (Some(highest), Ok(locked)) = (universe.highest(package.name.as_str()), package.version.parse::<Version>()) else {
-            continue;
-        };
-        if highest.version > locked {
-            found.push(Outdated {
-                name: package.name.clone(),
-                architecture: package.architecture.clone(),
-                source: package.source.clone(),
-                locked: package.version.clone(),
-                available: highest.version.to_string(),
-                suite: universe.origin(highest).map(|origin| origin.suite.to_string()).unwrap_or_default(),
-                security: fix(universe, package).is_some(),
-            });
-        }
-    }
-    found.sort_by(|left, right| {
-        (!left.security, &left.name, &left.architecture).cmp(&(!right.security, &right.name, &right.architecture))
-    });
-    found
 }
 
 /// The option that takes lists that are past their time, and what a lock records of it.
@@ -926,9 +869,53 @@ mod tests {
 
     #[test]
     fn what_the_archive_has_newer_is_listed_security_first() {
-        let found = outdated(&first(), &universes(&NEW, &FIXES));
-        let shown: Vec<String> = found.iter().map(|one| format!("{} {} {}", one.name, one.available, one.security)).collect();
-        assert_eq!(shown, ["libssl 1+deb13u1 true", "ssl 1+deb13u1 true", "bash 2 false", "libc 2 false", "web 2 false"]);
+        use super::super::news::{Held, available, order};
+        let found =
+            available(&Held::of_lock(&first()), &order(first().images.iter().map(|image| &image.name)), &universes(&NEW, &FIXES));
+        let shown: Vec<String> = found
+            .iter()
+            .map(|one| {
+                format!("{} {}>{} {} {:?}", one.source, one.older.as_deref().unwrap(), one.newer, one.security, one.images)
+            })
+            .collect();
+        let all = r#"[ImageName("base"), ImageName("web")]"#;
+        let expected = [
+            format!("ssl 1>1+deb13u1 true {all}"),
+            format!("bash 1>2 false {all}"),
+            format!("libc 1>2 false {all}"),
+            r#"web 1>2 false [ImageName("web")]"#.to_owned(),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(found[0].packages.len(), 2);
+    }
+
+    #[test]
+    fn moves_tell_why_and_which_images_they_touch() {
+        use super::super::news::{Moved, moves};
+        let fixes = ["ssl 1+deb13u1; Depends: libc (>= 2), libssl, more; Source: ssl"];
+        let main = [&NEW[..], &["more 3; Source: ssl"]].concat();
+        let world = World::new(&RECIPES, &main, &fixes);
+        let second = world.lock(Some(&first()), &Mode::Security).unwrap();
+        let moved = moves(&first(), &second, &world.project);
+        let shown: Vec<String> = moved
+            .uploads
+            .iter()
+            .flat_map(|upload| upload.packages.iter().map(move |package| (upload, package)))
+            .map(|(upload, package)| {
+                let Moved { from, to, needed_by } = package;
+                format!("{} {from:?} {} {} {needed_by:?} {}", to.name, to.version, upload.security, upload.images.len())
+            })
+            .collect();
+        let expected = [
+            r#"ssl Some("1") 1+deb13u1 true [] 2"#,
+            r#"libc Some("1") 2 false [PackageName("ssl")] 2"#,
+            r#"more None 3 false [PackageName("ssl")] 2"#,
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(moved.names().len(), 3);
+        assert!(moves(&second, &second, &world.project).is_empty());
+        let back = moves(&second, &first(), &world.project);
+        assert_eq!(back.removed, [("more".parse().unwrap(), "amd64".parse().unwrap(), "3".to_owned())]);
     }
 
     fn release(date: i64, valid_until: Option<i64>) -> Release {

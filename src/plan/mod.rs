@@ -7,6 +7,7 @@ pub mod grouping;
 pub mod identity;
 pub mod lint;
 pub mod locking;
+pub mod news;
 pub mod publish;
 pub mod steps;
 pub mod wiring;

@@ -238,7 +238,7 @@ fn unknown(text: &str, known: &[String]) -> Failure {
     Failure::project(format!("`{text}` is no image of the project, and no such folder or file is there")).hint(hint)
 }
 
-fn from_layout(error: &LayoutError) -> Failure {
+pub fn from_layout(error: &LayoutError) -> Failure {
     let hint = error.hint();
     let cause = error.source().map(ToString::to_string);
     let failure = if cause.is_some() { Failure::world(error.to_string()) } else { Failure::project(error.to_string()) };
@@ -246,7 +246,7 @@ fn from_layout(error: &LayoutError) -> Failure {
 }
 
 /// Says which folder or file is refused. What the system itself reports is no fault of the image.
-fn refused(path: &Path, error: LayerReadError) -> Failure {
+pub fn refused(path: &Path, error: LayerReadError) -> Failure {
     let mut of_system = false;
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(error) = cause {

@@ -3,11 +3,13 @@
 pub mod archive;
 pub mod build;
 pub mod bundle;
+mod changelogs;
 pub mod check;
 mod composer;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
+mod held;
 pub mod key;
 mod lists;
 pub mod load;

@@ -58,15 +58,7 @@ impl Workplace {
 
     /// Reads the lock as it stands; `None` where there is none.
     pub fn lock_if_any(&self) -> Result<Option<Lock>, Failure> {
-        let Some(bytes) = self.folder.read(LOCK_FILE, LOCK_LIMIT).map_err(Failure::from)? else { return Ok(None) };
-        let text =
-            String::from_utf8(bytes).map_err(|error| Failure::project(format!("`{LOCK_FILE}` is not text")).because(error))?;
-        let parsed = Lock::parse(&text).map_err(|error| {
-            Failure::project(format!("`{LOCK_FILE}` cannot be used: {error}"))
-                .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
-                .hint("it is written by `parvis lock` only: restore it from version control, or run `parvis lock` again")
-        })?;
-        Ok(Some(parsed))
+        read_lock(&self.folder, LOCK_FILE)
     }
 
     /// Reads the lock, which must match the recipes.
@@ -316,6 +308,18 @@ fn project_sources(recipe: &Recipe) -> impl Iterator<Item = &crate::model::tree:
         FileSource::Project(path) => Some(path),
         _ => None,
     })
+}
+
+/// Reads a lock of a project's folder; `None` where there is none.
+pub fn read_lock(folder: &ProjectFolder, path: &str) -> Result<Option<Lock>, Failure> {
+    let Some(bytes) = folder.read(path, LOCK_LIMIT).map_err(Failure::from)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|error| Failure::project(format!("`{path}` is not text")).because(error))?;
+    let parsed = Lock::parse(&text).map_err(|error| {
+        Failure::project(format!("`{path}` cannot be used: {error}"))
+            .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+            .hint("it is written by `parvis lock` only: restore it from version control, or run `parvis lock` again")
+    })?;
+    Ok(Some(parsed))
 }
 
 /// Opens the store.

@@ -16,6 +16,7 @@ mod kernels;
 mod kit;
 mod lock;
 mod native;
+mod news;
 mod openpgp;
 mod pipeline;
 mod real;

@@ -128,6 +128,17 @@ impl Deb {
         self.file(path, content)
     }
 
+    /// Adds the changelog where Debian puts it: uploads as version, suite, urgency and text, the newest first.
+    pub fn changelog(self, uploads: &[(&str, &str, &str, &str)]) -> Self {
+        let (source, path) = (self.source().to_owned(), format!("/usr/share/doc/{}/changelog.Debian.gz", self.name()));
+        let entry = |(version, suite, urgency, text): &(&str, &str, &str, &str)| {
+            format!(
+                "{source} ({version}) {suite}; urgency={urgency}\n\n  * {text}\n\n -- Nobody <nobody@invalid>  Tue, 01 Jul 2025 12:00:00 +0200\n\n"
+            )
+        };
+        self.file(&path, Compression::Gzip.compress(uploads.iter().map(entry).collect::<String>().as_bytes()))
+    }
+
     /// Adds a maintainer script (`postinst` …), or another member of the control archive (`triggers` …).
     pub fn script(mut self, name: &str, text: &str) -> Self {
         self.scripts.push((name.to_owned(), text.to_owned()));

@@ -1,0 +1,96 @@
+//! `parvis outdated` and `affected`: what is newer, and what the changelogs say of it.
+
+use crate::kit::fakerepo::{Repo, Suite};
+use crate::kit::mkdeb::Deb;
+use crate::kit::project::Project;
+
+const OLD: (&str, &str, &str, &str) = ("1-1", "unstable", "medium", "First. Closes CVE-2024-0001.");
+const FIX: (&str, &str, &str, &str) =
+    ("1-1+deb13u1", "trixie-security", "high", "Closes CVE-2025-0001 and CVE-2025-0002 (DSA-9999-1).");
+
+/// An archive with a library of two packages, of which one has the other's documentation.
+fn archive() -> Repo {
+    let mut repo = Repo::new();
+    repo.add(Suite::Main, &Deb::new("base-files", "13").essential());
+    repo.add(Suite::Main, &Deb::new("app", "1").depends("libfoo (>= 1-1)").changelog(&[("1", "unstable", "low", "First.")]));
+    for deb in foo("1-1", &[OLD]) {
+        repo.add(Suite::Main, &deb);
+    }
+    repo.publish();
+    repo
+}
+
+/// The packages of one source: the smaller one only links to the documentation of the other.
+fn foo(version: &str, uploads: &[(&str, &str, &str, &str)]) -> [Deb; 2] {
+    let data =
+        "x".repeat(9000).into_bytes().iter().enumerate().map(|(at, byte)| byte ^ (at * at % 251) as u8).collect::<Vec<_>>();
+    [
+        Deb::new("foo-data", version).field("Source", "foo").file("/usr/share/foo", data).changelog(uploads),
+        Deb::new("libfoo", version).field("Source", "foo").depends("foo-data").symlink("/usr/share/doc/libfoo", "foo-data"),
+    ]
+}
+
+fn project(address: &str) -> Project {
+    let project = Project::new(address);
+    project.recipe("base", "description: The base.\nfrom: scratch\npackages: [libfoo]\n");
+    project.recipe("web", "description: The program.\nfrom: base\npackages: [app]\n");
+    project.run(&["lock"], 0);
+    project
+}
+
+fn fixed(repo: &mut Repo) {
+    repo.date += 60;
+    repo.add(
+        Suite::Updates,
+        &Deb::new("app", "2").depends("libfoo").changelog(&[("2", "trixie", "low", "Closes CVE-2025-7777.")]),
+    );
+    for deb in foo("1-1+deb13u1", &[FIX, OLD]) {
+        repo.add(Suite::Security, &deb);
+    }
+    repo.publish();
+}
+
+#[test]
+fn security_fixes_stand_first_with_the_holes_that_their_changelog_names() {
+    let mut repo = archive();
+    let project = project(&repo.url());
+    assert_eq!(project.run(&["outdated"], 0).out, "the archive has nothing newer\n");
+    fixed(&mut repo);
+    let said = project.run(&["outdated"], 0);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[0], "Security fixes (`parvis rebuild`):", "{}", said.out);
+    let cells: Vec<&str> = lines[2].split_whitespace().collect();
+    assert_eq!(cells[..4], ["foo", "1-1", "1-1+deb13u1", "trixie-security"]);
+    assert_eq!(cells[6..], ["high", "base,", "web"], "{}", said.out);
+    assert_eq!(lines[3], "  CVE-2025-0001, CVE-2025-0002");
+    assert!(lines[4].starts_with("to download: ") && lines[6].starts_with("Other updates"), "{}", said.out);
+    assert!(!said.out.contains("CVE-2025-7777"), "what is not security is not fetched: {}", said.out);
+    assert!(said.err.contains("to read what changed ("), "the bytes are said before: {}", said.err);
+    let again = project.run(&["outdated", "--changelogs", "--security"], 0);
+    assert!(!again.err.contains("to read what changed") && !again.out.contains("Other updates"), "{}{}", again.out, again.err);
+    assert!(project.run(&["outdated", "--changelogs"], 0).out.contains("  CVE-2025-7777\n"));
+    let document: serde_json::Value = serde_json::from_str(&project.run(&["outdated", "--json"], 0).out).unwrap();
+    let first = &document["updates"][0];
+    assert_eq!((&first["from"], &first["to"], &first["security"]), (&"1-1".into(), &"1-1+deb13u1".into(), &true.into()));
+    assert_eq!(first["changelog"]["advisories"], serde_json::json!(["CVE-2025-0001", "CVE-2025-0002", "DSA-9999-1"]));
+    assert_eq!(first["changelog"]["urgency"], "high");
+    assert_eq!(first["packages"].as_array().unwrap().len(), 2);
+    assert_eq!(document["updates"][1]["changelog"], serde_json::Value::Null);
+}
+
+#[test]
+fn without_the_network_it_is_said_which_changelogs_were_not_read() {
+    let mut repo = archive();
+    let server = repo.serve();
+    let project = project(&server.url());
+    fixed(&mut repo);
+    let lists = project.run(&["lock", "--security", "--check"], 1);
+    assert!(lists.out.contains("libfoo"), "{}", lists.out);
+    let said = project.run(&["outdated", "--offline"], 0);
+    assert!(
+        said.out.contains("  no changelog: its package is not in the store, and the network is not to be used\n"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("  ?  "), "an urgency that is not known is not made up: {}", said.out);
+}
