@@ -5,6 +5,7 @@
 //! index.json                 every image by name        for skopeo, podman, containerd
 //! manifest.json              the same images once more  for `docker load` without the containerd store
 //! blobs/sha256/DIGEST        manifests, configurations and layers, each once
+//! referrers.json             signatures and other things that are said of the images, in an archive that was signed
 //! ```
 //!
 //! `manifest.json` points into `blobs/`. A reader of one list and a reader of the other must see the same images: an
@@ -13,6 +14,7 @@
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use serde_json::{Value, json};
 
@@ -33,6 +35,9 @@ const OFFICIAL: &str = "library/";
 
 /// The folder of the blobs in an archive or a layout.
 const BLOBS: &str = "blobs/sha256";
+
+/// The list of what is said of the images of an archive. Engines do not know it, and that is why it is not `index.json`.
+pub const REFERRERS: &str = "referrers.json";
 
 /// Files in an archive that is read; there are some hundreds of layers in a large one.
 const MOST_FILES: usize = 20_000;
@@ -163,7 +168,7 @@ pub fn write<W: Write>(images: &[ArchivedImage], blobs: &dyn Blobs, mut out: W) 
     Ok(out)
 }
 
-fn blob_name(digest: &BlobDigest) -> String {
+pub(super) fn blob_name(digest: &BlobDigest) -> String {
     format!("{BLOBS}/{}", digest.hex())
 }
 
@@ -171,7 +176,7 @@ fn path(name: &str) -> Result<TreePath, ArchiveError> {
     TreePath::parse(name.as_bytes()).map_err(|error| ArchiveError::File { file: name.to_owned(), problem: error.to_string() })
 }
 
-fn write_file(out: &mut dyn Write, name: &str, size: u64, content: &mut dyn Read) -> Result<(), ArchiveError> {
+pub(super) fn write_file(out: &mut dyn Write, name: &str, size: u64, content: &mut dyn Read) -> Result<(), ArchiveError> {
     // The writer of tars does not look at the digest of what it writes.
     let entry = Entry::file(FileDigest::from([0; 32]), size, 0o644, 0, Origin::Parvis);
     Ok(tar::write_entry(out, &path(name)?, &entry, content, None)?)
@@ -259,6 +264,9 @@ impl<S: ReadAt + ?Sized> Skip for At<'_, S> {
 pub struct TarFiles<'a, S: ?Sized> {
     source: &'a S,
     places: BTreeMap<Vec<u8>, (u64, u64)>,
+    /// What each file takes up with its headers, and where the end of the archive begins.
+    spans: BTreeMap<Vec<u8>, Range<u64>>,
+    end: u64,
 }
 
 impl<'a, S: ReadAt + ?Sized> TarFiles<'a, S> {
@@ -268,6 +276,8 @@ impl<'a, S: ReadAt + ?Sized> TarFiles<'a, S> {
     /// Refuses names that stand twice, too many entries, and what [`Untar`] refuses.
     pub fn new(source: &'a S) -> Result<Self, ArchiveError> {
         let mut places = BTreeMap::new();
+        let mut spans = BTreeMap::new();
+        let mut begin = 0;
         let mut links: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut untar = Untar::new(At { source, offset: 0 });
         while let Some(entry) = untar.next_entry()? {
@@ -275,6 +285,8 @@ impl<'a, S: ReadAt + ?Sized> TarFiles<'a, S> {
             let wrong = |problem: &str| ArchiveError::File { file: file.clone(), problem: problem.to_owned() };
             let name = TreePath::parse(&entry.name).map_err(|_| wrong("is a name that no archive of images has"))?;
             let name = name.as_bytes().to_vec();
+            let after = untar.position().saturating_add(entry.size.checked_next_multiple_of(512).unwrap_or(u64::MAX));
+            spans.insert(name.clone(), std::mem::replace(&mut begin, after)..after);
             match entry.kind {
                 b'5' => continue,
                 b'0' => {
@@ -300,13 +312,27 @@ impl<'a, S: ReadAt + ?Sized> TarFiles<'a, S> {
                 return Err(ArchiveError::File { file, problem: "stands twice in the archive".into() });
             }
         }
-        Ok(Self { source, places })
+        Ok(Self { source, places, spans, end: begin })
+    }
+
+    /// Returns the parts of the archive, without its end and without one of its files.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Vec<Range<u64>> {
+        match self.spans.get(name.as_bytes()) {
+            Some(span) => vec![0..span.start, span.end..self.end],
+            None => vec![0..self.end],
+        }
     }
 
     /// Returns the names of all files, sorted.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.places.keys().map(Vec::as_slice)
     }
+}
+
+/// Returns a reader of a part of something.
+pub(super) fn part<S: ReadAt + ?Sized>(source: &S, span: Range<u64>) -> impl Read {
+    At { source, offset: span.start }.take(span.end.saturating_sub(span.start))
 }
 
 impl<S: ReadAt + ?Sized> Files for TarFiles<'_, S> {
@@ -382,7 +408,7 @@ pub fn read(files: &dyn Files) -> Result<Vec<FoundImage>, ArchiveError> {
     }
 }
 
-fn read_file(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
+pub(super) fn read_file(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
     let Some((size, content)) = files.open(name)? else { return Ok(None) };
     if size > LIMIT as u64 {
         return Err(JsonError::TooLarge { size, limit: LIMIT }.into());
@@ -393,7 +419,7 @@ fn read_file(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, ArchiveEr
 }
 
 /// Reads a blob that is a document, and checks it.
-fn read_blob(files: &dyn Files, descriptor: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
+pub(super) fn read_blob(files: &dyn Files, descriptor: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
     let missing = ArchiveError::MissingBlob { digest: descriptor.digest };
     let bytes = read_file(files, &blob_name(&descriptor.digest))?.ok_or(missing)?;
     descriptor.verify(&bytes)?;
@@ -421,8 +447,7 @@ fn from_index(files: &dyn Files, bytes: &[u8]) -> Result<Vec<FoundImage>, Archiv
     let mut images: BTreeMap<BlobDigest, FoundImage> = BTreeMap::new();
     let mut order = Vec::new();
     for outer in oci::parse_index(bytes)?.manifests {
-        let name = outer.annotations.get(CONTAINERD_NAME).map(|name| without_registry(name));
-        let name = name.or_else(|| outer.annotations.get(REF_NAME).map(String::as_str)).map(str::to_owned);
+        let name = name_of(&outer);
         // An index may hold the index of an image for several platforms; none goes deeper.
         let inner = if is_index(&outer) { oci::parse_index(&read_blob(files, &outer)?)?.manifests } else { vec![outer] };
         for descriptor in inner {
@@ -432,6 +457,9 @@ fn from_index(files: &dyn Files, bytes: &[u8]) -> Result<Vec<FoundImage>, Archiv
             }
             if is_index(&descriptor) {
                 return Err(ArchiveError::File { file: "index.json".into(), problem: "has an index in an index in it".into() });
+            }
+            if says_something_of_others(files, &descriptor)? {
+                continue;
             }
             let image = match images.entry(descriptor.digest) {
                 Slot::Occupied(slot) => slot.into_mut(),
@@ -446,7 +474,19 @@ fn from_index(files: &dyn Files, bytes: &[u8]) -> Result<Vec<FoundImage>, Archiv
     Ok(order.iter().filter_map(|digest| images.remove(digest)).collect())
 }
 
-fn is_index(descriptor: &Descriptor) -> bool {
+/// Returns the name that a line of `index.json` gives its image.
+pub(super) fn name_of(line: &Descriptor) -> Option<String> {
+    let name = line.annotations.get(CONTAINERD_NAME).map(|name| without_registry(name));
+    name.or_else(|| line.annotations.get(REF_NAME).map(String::as_str)).map(str::to_owned)
+}
+
+/// Whether something is no image, but a signature or the like of one.
+fn says_something_of_others(files: &dyn Files, descriptor: &Descriptor) -> Result<bool, ArchiveError> {
+    let artifact = oci::parse_artifact(&read_blob(files, descriptor)?)?;
+    Ok(super::layout::subject_of(descriptor, &artifact).is_some())
+}
+
+pub(super) fn is_index(descriptor: &Descriptor) -> bool {
     descriptor.media_type == INDEX || descriptor.media_type.ends_with("manifest.list.v2+json")
 }
 

@@ -5,6 +5,7 @@ pub mod canonical;
 pub mod diff;
 pub mod gate;
 pub mod layer;
+pub mod layout;
 pub mod member;
 pub mod oci;
 pub mod reader;
