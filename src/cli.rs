@@ -87,6 +87,8 @@ enum Verb {
     Outdated(verbs::outdated::Arguments),
     /// Say what differs between two images
     Diff(verbs::diff::Arguments),
+    /// Say whether built images may be handed to others: secrets, setuid files, root, size, support
+    Gate(verbs::gate::Arguments),
     /// Look for mistakes in the project, with advice
     Check(verbs::check::Options),
     /// Print the JSON Schemas of the project's files
@@ -150,6 +152,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),
         Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
         Verb::Diff(arguments) => verbs::diff::run(&arguments, &context),
+        Verb::Gate(arguments) => verbs::gate::run(&arguments, &context),
         Verb::Check(arguments) => verbs::check::run(&arguments, &context),
         Verb::Schema(arguments) => verbs::schema::run(&arguments, &context),
         Verb::Store(arguments) => verbs::store::run(&arguments, &context),

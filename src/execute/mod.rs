@@ -1,6 +1,7 @@
 //! A plan meets the doors: carries out what is not recalled, and remembers it.
 
 pub mod composer;
+pub mod gates;
 mod images;
 mod inventory;
 mod room;
@@ -27,6 +28,7 @@ use crate::plan::steps::{ImagePlan, Input, Plan, Sources, Step, Work};
 use crate::screen::Screen;
 
 pub use inventory::About;
+use room::run_as;
 pub use room::{Room, RoomRequest, finished};
 pub use trees::{read_path, words as how_it_ended};
 pub use unpack::{UnpackError, Unpacked, changelog};

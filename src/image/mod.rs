@@ -11,6 +11,7 @@ pub mod oci;
 pub mod reader;
 pub mod repository;
 pub mod sbom;
+pub mod secrets;
 pub mod segment;
 pub mod tar;
 pub mod untar;

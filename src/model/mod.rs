@@ -3,6 +3,7 @@
 pub mod address;
 pub mod catalog;
 pub mod digest;
+pub mod gates;
 pub mod language;
 pub mod licence;
 pub mod lock;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::gates::{self, Gates, RawGates};
 use super::name::{Architecture, ImageName, InvalidName, Suite};
 use super::problem::{Problem, Source, shown};
 use super::recipe::parse::is_variable;
@@ -38,6 +39,8 @@ pub struct SuiteRule {
     pub security: bool,
     /// Days after which its Release file is too old, whatever its own `Valid-Until` says.
     pub max_age_days: u32,
+    /// The last day on which somebody mends what it holds, where that is stated. No file of an archive says it.
+    pub support_until: Option<jiff::civil::Date>,
     /// Fingerprints of the keys that may sign it, 40 capital hexadecimal digits; the project's keys unless stated.
     pub keys: Vec<String>,
 }
@@ -125,6 +128,8 @@ pub struct Project {
     pub default_profile: Option<String>,
     pub layers: LayerRule,
     pub releases: ReleaseRule,
+    /// What an image must be like before it is handed to others.
+    pub gates: Gates,
 }
 
 /// What all images of a project share: where packages come from, whom to trust, and which values recipes get.
@@ -163,6 +168,9 @@ struct RawProject {
     /// How releases are made.
     #[serde(default)]
     releases: Option<RawReleases>,
+    /// What an image must be like before it is pushed.
+    #[serde(default)]
+    gates: Option<RawGates>,
 }
 
 /// One suite that packages may come from.
@@ -183,6 +191,9 @@ struct RawSuite {
     /// Days after which its Release file is too old; 30 for security, 200 for others unless stated.
     #[serde(default)]
     max_age_days: Option<Placed<u32>>,
+    /// The last day on which it gets security fixes, such as 2028-08-09: `parvis gate` warns half a year before, and refuses after.
+    #[serde(default)]
+    support_until: Option<Placed<String>>,
     /// Fingerprints of the keys that may sign it; the project's keys unless stated.
     #[serde(default)]
     keys: Vec<Placed<String>>,
@@ -331,6 +342,11 @@ impl Reader<'_> {
             return Err(all.problem(self.source, "`all` is no machine's architecture").hint("write `amd64` or `arm64`"));
         }
         let profiles = self.profiles(&raw.profiles)?;
+        let gates = raw.gates.as_ref().map(|raw| {
+            let names: Vec<&Suite> = suites.iter().map(|suite| &suite.name).collect();
+            let known: Vec<&str> = profiles.keys().map(String::as_str).collect();
+            gates::read(self.source, raw, &names, &known)
+        });
         Ok(Project {
             name: self.name(&raw.name)?,
             description: raw.description.value.trim().to_owned(),
@@ -344,6 +360,7 @@ impl Reader<'_> {
             profiles,
             layers: self.layers(raw.layers.as_ref())?,
             releases: self.releases(raw.releases.as_ref())?,
+            gates: gates.transpose()?.unwrap_or_default(),
         })
     }
 
@@ -387,6 +404,7 @@ impl Reader<'_> {
             components,
             security: raw.security,
             max_age_days,
+            support_until: raw.support_until.as_ref().map(|day| gates::date(self.source, day)).transpose()?,
             keys: if raw.keys.is_empty() { keys.to_vec() } else { self.keys(&raw.keys)? },
         })
     }

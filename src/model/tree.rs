@@ -146,6 +146,19 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
+    /// Returns who it is in a person's words, `package openssl` or `recipes/httpd.yaml:12`; `None` for parvis itself.
+    #[must_use]
+    pub fn in_words(&self) -> Option<String> {
+        Some(match self {
+            Self::Package(name) => format!("package {name}"),
+            Self::Script(name) => format!("script of {name}"),
+            Self::Recipe { image, line } => format!("recipes/{image}.yaml:{line}"),
+            Self::Run { image, line } => format!("run of recipes/{image}.yaml:{line}"),
+            Self::Composer(name) => format!("composer package {name}"),
+            Self::Parvis => return None,
+        })
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         let place = |rest: &str| -> Option<(ImageName, u32)> {

@@ -35,6 +35,11 @@ pub struct Advice {
 #[must_use]
 pub fn lint(project: &Project, project_file: &str, catalog: &Catalog) -> Vec<Advice> {
     let mut advice = of_project(project, project_file);
+    for (line, image) in project.gates.images().filter(|(_, image)| catalog.recipe(image).is_none()) {
+        let message = format!("`gates:` names the image `{image}`, which the project does not have");
+        let hint = "correct the name, or take the line out".to_owned();
+        advice.push(Advice { file: project_file.to_owned(), line, code: "unknown-image", message, hint });
+    }
     for member in catalog.iter() {
         let mut look = Look { member, recipe: &member.recipe, line: catalog.lineage(&member.recipe.name), advice: &mut advice };
         look.recipe();
@@ -405,7 +410,7 @@ fn is_shell(program: &str) -> bool {
     matches!(program.rsplit('/').next(), Some("sh" | "bash" | "dash"))
 }
 
-pub(super) fn names_secret(name: &str) -> bool {
+pub fn names_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase().replace(['-', '.'], "_");
     !name.ends_with("_FILE") && (SECRET_NAMES.iter().any(|part| name.contains(part)) || name.ends_with("_KEY"))
 }
@@ -546,5 +551,13 @@ mod tests {
         let advice = lint(&project, "parvis.yaml", &Catalog::parse(Vec::new(), &BTreeMap::new()).unwrap());
         let codes: Vec<_> = advice.iter().map(|advice| (advice.line, advice.code)).collect();
         assert_eq!(codes, [(6, "moving-suite"), (6, "no-security-suite")]);
+    }
+
+    #[test]
+    fn an_exception_for_an_image_that_is_not_there_is_found() {
+        let text = format!("{PROJECT}{SUITES}gates:\n  size: [{{image: absent, most: 1 MB}}]\n");
+        let project = Project::parse("parvis.yaml", &text).unwrap();
+        let advice = lint(&project, "parvis.yaml", &Catalog::parse(Vec::new(), &BTreeMap::new()).unwrap());
+        assert_eq!(advice.iter().map(|advice| (advice.line, advice.code)).collect::<Vec<_>>(), [(9, "unknown-image")]);
     }
 }

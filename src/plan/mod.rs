@@ -3,6 +3,7 @@
 pub mod composing;
 pub mod dating;
 pub mod edits;
+pub mod gates;
 pub mod grouping;
 pub mod identity;
 pub mod lint;

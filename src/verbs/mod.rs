@@ -9,6 +9,7 @@ mod composer;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
+pub mod gate;
 mod held;
 pub mod key;
 mod lists;

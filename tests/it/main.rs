@@ -11,6 +11,7 @@ mod demo;
 mod diff;
 mod diversions;
 mod fetch;
+mod gate;
 mod interruption;
 mod kernels;
 mod kit;
