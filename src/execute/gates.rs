@@ -6,6 +6,7 @@ use std::io::Read as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::inventory::Copied;
 use super::{ImageRecord, Site, finished, from_store, read_path, run_as};
 use crate::failure::Failure;
 use crate::image::canonical;
@@ -80,7 +81,7 @@ pub fn evidence(site: &Site<'_>, plan: &Plan, image: &ImageName) -> Result<Optio
     let config = configuration(site, image, &record)?;
     let uid = match config.text("User") {
         "" => Some(0),
-        user => run_as(site, &tree, Some(user)).ok().map(|(uid, ..)| uid),
+        user => run_as(site, &tree, Some(user)).ok().map(|identity| identity.uid),
     };
     let mut variables = BTreeMap::new();
     for (name, value) in config.texts("Env").iter().filter_map(|item| item.split_once('=')) {
@@ -145,7 +146,8 @@ fn contents(site: &Site<'_>, plan: &Plan, image: &ImageName, tree: &Tree) -> Res
         let below = if recipe.name == *image { None } else { finished(site, plan, &recipe.name)? };
         let hidden_in = below.is_some().then(|| recipe.name.clone());
         let looked_at = below.as_ref().unwrap_or(tree);
-        let scans = scan(site, &recipe.name, looked_at)?;
+        let copied = site.copied(plan, &recipe.name, looked_at)?;
+        let scans = scan(site, &recipe.name, looked_at, &copied)?;
         for (path, found) in scans.iter().flat_map(|scan| &scan.found) {
             let Some((path, entry)) = entry(looked_at, path) else { continue };
             let stays = hidden_in.is_some() && tree.get(path.as_bytes()).is_some_and(|above| above.kind == entry.kind);
@@ -212,10 +214,11 @@ enum Source {
 /// Nothing is read twice: what was found stands in the store under a key of the rules and of all paths and contents of the set, and a
 /// content's digest cannot come to stand for another content. A package is the same set in every image that has all of it, so it is read
 /// once for all of them; and an image that is the same as yesterday costs a few small records.
-fn scan(site: &Site<'_>, image: &ImageName, tree: &Tree) -> Result<Vec<Scan>, Failure> {
+fn scan(site: &Site<'_>, image: &ImageName, tree: &Tree, copied: &Copied) -> Result<Vec<Scan>, Failure> {
     let mut sets: BTreeMap<(Source, Option<&str>), Vec<(&TreePath, &Entry)>> = BTreeMap::new();
     for (path, entry) in tree.iter().filter(|(_, entry)| matches!(entry.kind, Kind::File { size, .. } if size > 0)) {
-        let set = match &entry.origin {
+        // A library stays one when a recipe copies it from the image that it was installed in.
+        let set = match copied.get(path).map_or(&entry.origin, |(origin, _)| origin) {
             Origin::Package(name) => (Source::Package, Some(name.as_str())),
             Origin::Composer(name) => (Source::Composer, Some(name.as_str())),
             Origin::Parvis => (Source::Package, None),

@@ -37,7 +37,7 @@ pub struct About<'a> {
 }
 
 /// Where an entry came from, that was copied from the tree of another image.
-type Copied = BTreeMap<TreePath, (Origin, String)>;
+pub(super) type Copied = BTreeMap<TreePath, (Origin, String)>;
 
 impl Site<'_> {
     /// Returns the packages of an image and of those it stands on that the store has not unpacked.
@@ -105,7 +105,7 @@ impl Site<'_> {
     }
 
     /// Returns who put what was copied from other images there, in those images.
-    fn copied(&self, plan: &Plan, image: &ImageName, tree: &Tree) -> Result<Copied, Failure> {
+    pub(super) fn copied(&self, plan: &Plan, image: &ImageName, tree: &Tree) -> Result<Copied, Failure> {
         let mut copied = Copied::new();
         for recipe in self.catalog.lineage(image) {
             for rule in &recipe.copies {
