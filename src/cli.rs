@@ -75,6 +75,8 @@ enum Verb {
     Load(verbs::load::Arguments),
     /// Write what people need to run a stack into a folder
     Bundle(verbs::bundle::Arguments),
+    /// Make a numbered release of all images, with what people download
+    Release(verbs::release::Arguments),
     /// Start a bundle on this machine, look after it, back it up
     Demo(verbs::demo::Arguments),
     /// Make, show and replace keys that sign
@@ -146,6 +148,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Sbom(arguments) => verbs::sbom::run(&arguments, &context),
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
+        Verb::Release(arguments) => verbs::release::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
         Verb::Key(arguments) => verbs::key::run(&arguments, &context),
         Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),

@@ -1,10 +1,12 @@
 //! What a build leaves where people look for it: an OCI layout in a folder, an archive in a file.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::model::digest::BlobDigest;
+use crate::image::tar;
+use crate::model::digest::{BlobDigest, FileDigest};
+use crate::model::tree::{Entry, Origin, TreePath};
 
 /// Something that could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +153,51 @@ impl NewFolder {
         }
         fs::remove_dir_all(&old).map_err(failed("remove", &old))
     }
+}
+
+/// What stands in a tar: bytes at hand, or a file of a known size.
+#[derive(Debug, Clone)]
+pub enum MemberContent<'a> {
+    Bytes(&'a [u8]),
+    File(PathBuf, u64),
+}
+
+/// A file of a tar.
+#[derive(Debug, Clone)]
+pub struct Member<'a> {
+    pub name: String,
+    pub program: bool,
+    pub content: MemberContent<'a>,
+}
+
+/// Writes a tar of files, all owned by root and of one date, in the order that is given; it appears whole or not at all.
+pub fn write_tar(path: &Path, members: &[Member<'_>], date: i64) -> Result<(), OutputError> {
+    write_whole(path, |out| {
+        for member in members {
+            let mode = if member.program { 0o755 } else { 0o644 };
+            let name = TreePath::parse(member.name.as_bytes()).map_err(io::Error::other)?;
+            let mut put = |size: u64, content: &mut dyn Read| {
+                // The digest is no part of a tar's header.
+                let entry = Entry::file(FileDigest::of(b""), size, mode, date, Origin::Parvis);
+                tar::write_entry(out, &name, &entry, content, None).map_err(io::Error::other)
+            };
+            match &member.content {
+                MemberContent::Bytes(bytes) => put(bytes.len() as u64, &mut &bytes[..])?,
+                MemberContent::File(path, size) => put(*size, &mut File::open(path)?)?,
+            }
+        }
+        out.write_all(&[0; 1024])
+    })
+}
+
+/// Makes a folder with those above it, unless it is there.
+pub fn make_folder(path: &Path) -> Result<(), OutputError> {
+    fs::create_dir_all(path).map_err(failed("make", path))
+}
+
+/// Makes a folder for drafts inside another, on the same file system; it goes when the value is dropped.
+pub fn draft_folder(within: &Path) -> Result<tempfile::TempDir, OutputError> {
+    tempfile::Builder::new().prefix(".parvis-").tempdir_in(within).map_err(failed("make a folder in", within))
 }
 
 /// Reads a file of at most `limit` bytes; nothing where there is none, or where it is no file.

@@ -270,10 +270,7 @@ fn settings(before: &Configuration, after: &Configuration) -> Vec<SettingChange>
 
 /// Returns a configuration as names and texts: one for each variable and label.
 fn flat(config: &Configuration) -> BTreeMap<String, String> {
-    let platform = &config.platform;
-    let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
-    let platform = format!("{}/{}{variant}", platform.os, platform.architecture);
-    let mut flat = BTreeMap::from([("Platform".to_owned(), shown(&platform))]);
+    let mut flat = BTreeMap::from([("Platform".to_owned(), shown(&config.platform.to_string()))]);
     for (key, value) in &config.runtime {
         match value {
             Value::Array(items) if key == "Env" => {

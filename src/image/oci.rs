@@ -296,6 +296,14 @@ impl Platform {
     }
 }
 
+impl std::fmt::Display for Platform {
+    /// Writes it as people and other tools do: `linux/amd64`, `linux/arm/v7`.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(formatter, "/{variant}"))
+    }
+}
+
 /// How one document points to bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {

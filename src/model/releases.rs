@@ -9,9 +9,12 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{BlobDigest, FileDigest};
+use super::moment::Moment;
 use super::name::ImageName;
 use super::number::Number;
 use super::problem::{Problem, Source};
+use super::release::{Release, ReleasedSbom};
+use super::tree::TreePath;
 use super::yaml;
 
 /// The number of the format.
@@ -56,13 +59,13 @@ pub struct ReleasedFile {
 #[serde(deny_unknown_fields)]
 pub struct Record {
     format: u32,
-    pub product: String,
+    pub product: ImageName,
     pub version: Number,
     /// Counts releases and candidates of the product: a newer one has a higher sequence, whatever its number.
     pub sequence: u64,
-    /// When it was issued, RFC 3339 in UTC: the date of the commit, so that a second run issues the same.
-    pub issued: String,
-    pub valid_until: String,
+    /// The date of the commit, so that a second run issues the same.
+    pub issued: Moment,
+    pub valid_until: Moment,
     /// The commit that it was built from, 40 hexadecimal digits.
     pub commit: String,
     /// The digest of `parvis.lock`.
@@ -82,49 +85,21 @@ pub struct Record {
     #[serde(default)]
     pub yanked: Option<String>,
     pub images: Vec<ReleasedImage>,
+    /// Its files, SBOMs included.
     #[serde(default)]
     pub files: Vec<ReleasedFile>,
 }
 
-/// What a new record is made of; the format's number is ours to add.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    pub product: String,
-    pub version: Number,
-    pub sequence: u64,
-    pub issued: String,
-    pub valid_until: String,
-    pub commit: String,
-    pub lock: FileDigest,
-    pub parvis: String,
-    pub profile: Option<String>,
-    pub registry: Option<String>,
-    pub from: Option<Number>,
-    pub images: Vec<ReleasedImage>,
-    pub files: Vec<ReleasedFile>,
-}
-
-impl From<Draft> for Record {
-    fn from(draft: Draft) -> Self {
-        let Draft {
-            product,
-            version,
-            sequence,
-            issued,
-            valid_until,
-            commit,
-            lock,
-            parvis,
-            profile,
-            registry,
-            from,
-            images,
-            files,
-        } = draft;
-        let format = FORMAT;
-        let yanked = None;
+impl Record {
+    /// Returns the record of a release, as its statement has it: built by this version of parvis, with this profile of the recipes,
+    /// and shipping what this candidate was, where it was one.
+    #[must_use]
+    pub fn of(release: &Release, parvis: &str, profile: Option<String>, from: Option<Number>) -> Self {
+        let Release { product, version, sequence, issued, valid_until, commit, lock, registry, images, files, sboms, .. } =
+            release.clone();
+        let sboms = sboms.into_iter().map(|ReleasedSbom { name, sha256, size, .. }| ReleasedFile { name, sha256, size });
         Self {
-            format,
+            format: FORMAT,
             product,
             version,
             sequence,
@@ -132,18 +107,16 @@ impl From<Draft> for Record {
             valid_until,
             commit,
             lock,
-            parvis,
+            parvis: parvis.to_owned(),
             profile,
             registry,
             from,
-            yanked,
+            yanked: None,
             images,
-            files,
+            files: files.into_iter().chain(sboms).collect(),
         }
     }
-}
 
-impl Record {
     /// Reads a record.
     ///
     /// # Errors
@@ -156,11 +129,6 @@ impl Record {
         };
         if record.format != FORMAT {
             return Err(wrong("format", format!("this record has the format {}; this parvis reads {FORMAT}", record.format)));
-        }
-        for (word, date) in [("issued", &record.issued), ("valid_until", &record.valid_until)] {
-            if date.parse::<jiff::Timestamp>().is_err() {
-                return Err(wrong(word, format!("`{word}` is no date of the form `2026-11-24T12:00:00Z`")));
-            }
         }
         if record.commit.len() != 40 || !record.commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(wrong("commit", "`commit` is not 40 hexadecimal digits".into()));
@@ -192,11 +160,11 @@ impl Record {
             let _ = writeln!(out, "{:1$}{key}: {value}", "", depth * 2);
         };
         line(0, "format", &self.format.to_string());
-        line(0, "product", &quoted(&self.product));
+        line(0, "product", &quoted(self.product.as_str()));
         line(0, "version", &quoted(&self.version.to_string()));
         line(0, "sequence", &self.sequence.to_string());
-        line(0, "issued", &quoted(&self.issued));
-        line(0, "valid_until", &quoted(&self.valid_until));
+        line(0, "issued", &quoted(&self.issued.to_string()));
+        line(0, "valid_until", &quoted(&self.valid_until.to_string()));
         line(0, "commit", &quoted(&self.commit));
         line(0, "lock", &quoted(&self.lock.to_string()));
         line(0, "parvis", &quoted(&self.parvis));
@@ -237,43 +205,20 @@ impl Record {
     }
 }
 
-/// Whether a text is the name of a file of a release: one part, of plain characters, not hidden.
+/// Whether a text is the name of a file of a release: a path below its folder.
 #[must_use]
 pub fn is_file_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b'~');
-    (1..=200).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['.', '-'])
+    let plain = TreePath::parse(name.as_bytes()).is_ok_and(|path| !path.is_root() && path.as_bytes() == name.as_bytes());
+    plain && !name.chars().any(char::is_control)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::release::testing::release;
 
     fn sample() -> Record {
-        let platform = ReleasedPlatform {
-            platform: "linux/amd64".into(),
-            manifest: BlobDigest::of(b"manifest"),
-            config: BlobDigest::of(b"config"),
-            size: 1234,
-        };
-        let mut record = Record::from(Draft {
-            product: "civiparoisse".into(),
-            version: "1.4.0".parse().unwrap(),
-            sequence: 3,
-            issued: "2026-11-24T12:00:00Z".into(),
-            valid_until: "2027-11-24T12:00:00Z".into(),
-            commit: "0123456789abcdef0123456789abcdef01234567".into(),
-            lock: FileDigest::of(b"lock"),
-            parvis: "0.1.0".into(),
-            profile: Some("annuaire".into()),
-            registry: Some("registry.example/parish".into()),
-            from: Some("1.4.0-rc.2".parse().unwrap()),
-            images: vec![ReleasedImage {
-                name: "base".parse().unwrap(),
-                digest: BlobDigest::of(b"manifest"),
-                platforms: vec![platform],
-            }],
-            files: vec![ReleasedFile { name: "civiparoisse-1.4.0.tar".into(), sha256: FileDigest::of(b"tar"), size: 9 }],
-        });
+        let mut record = Record::of(&release(), "0.1.0", Some("annuaire".into()), Some("1.4.0-rc.2".parse().unwrap()));
         record.yanked = Some("it says: \"no\" — # $HOME \u{e9}\n\u{1}".into());
         record
     }
@@ -294,9 +239,9 @@ mod tests {
         let twice = text.replace("files:", &format!("{}\nfiles:", image.collect::<Vec<_>>().join("\n")));
         for (wrong, message) in [
             (text.replace("format: 1", "format: 2"), "format 2"),
-            (text.replace("2026-11-24T12", "2026-13-24T12"), "`issued` is no date"),
+            (text.replace("2026-11-24T12", "2026-13-24T12"), "is no date of the form"),
             (text.replace("0123456789abcdef0", "0123456789abcdeF0"), "`commit` is not"),
-            (text.replace("civiparoisse-1.4.0.tar", "../tar"), "no name of a file"),
+            (text.replace("notes.md", "../notes.md"), "no name of a file"),
             (text.replace("product:", "produkt:"), "produkt"),
             (text.replace("\"1.4.0\"", "\"1.4\""), "not the number of a release"),
             (twice, "stands twice"),

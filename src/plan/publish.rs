@@ -185,8 +185,9 @@ pub fn tag_moves_after_yank(yanked: &Record, records: &[Record], rules: &BTreeSe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::digest::FileDigest;
-    use crate::model::releases::{Draft, ReleasedImage};
+    use crate::model::release::Release;
+    use crate::model::release::testing::release;
+    use crate::model::releases::ReleasedImage;
 
     fn all() -> BTreeSet<FloatingTag> {
         [FloatingTag::Minor, FloatingTag::Major, FloatingTag::Latest].into()
@@ -202,21 +203,8 @@ mod tests {
 
     fn record(version: &str) -> Record {
         let (name, digest) = image(version);
-        Record::from(Draft {
-            product: "p".into(),
-            version: number(version),
-            sequence: 1,
-            issued: "2026-11-24T12:00:00Z".into(),
-            valid_until: "2027-11-24T12:00:00Z".into(),
-            commit: "0".repeat(40),
-            lock: FileDigest::of(b""),
-            parvis: "0.1.0".into(),
-            profile: None,
-            registry: None,
-            from: None,
-            images: vec![ReleasedImage { name, digest, platforms: Vec::new() }],
-            files: Vec::new(),
-        })
+        let images = vec![ReleasedImage { name, digest, platforms: Vec::new() }];
+        Record::of(&Release { version: number(version), images, ..release() }, "0.1.0", None, None)
     }
 
     fn records(versions: &[&str]) -> Vec<Record> {

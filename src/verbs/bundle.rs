@@ -93,6 +93,12 @@ fn usual_place(workplace: &Workplace, stack: &Stack) -> PathBuf {
     workplace.folder.root().join("out/bundle").join(stack.name.as_str())
 }
 
+/// Writes the bundle of a stack into a folder that is not there yet; returns what it says of itself.
+pub fn of_stack(context: &Context<'_>, stack: &str, with_images: bool, folder: &Path, which: Which) -> Result<Manifest, Failure> {
+    let arguments = ComposeArguments { stack: Some(stack.to_owned()), with_images, output: Some(folder.to_owned()), which };
+    compose(&arguments, context).map(|(_, manifest)| manifest)
+}
+
 /// Writes the bundle; returns its folder and what it says of itself.
 fn compose(arguments: &ComposeArguments, context: &Context<'_>) -> Result<(PathBuf, Manifest), Failure> {
     let workplace = Workplace::open(context)?;

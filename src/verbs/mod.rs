@@ -18,6 +18,7 @@ pub mod lock;
 pub mod outdated;
 pub mod plan;
 pub mod registry;
+pub mod release;
 pub mod run;
 pub mod save;
 pub mod sbom;

@@ -65,7 +65,7 @@ impl TestResult {
         json!({"image": image, "line": line, "test": name, "passed": self.passed(), "faults": faults, "seconds": seconds})
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let Self { image, line, name, faults, .. } = self;
         let verdict = format!("{} {image}: {name}", if self.passed() { "ok    " } else { "FAILED" });
         let faults = faults.iter().map(|fault| format!("       recipes/{image}.yaml, line {line}: {fault}"));

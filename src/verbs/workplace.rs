@@ -22,7 +22,7 @@ use crate::plan::steps::{self, Basis, Plan, SourceFile, Sources};
 pub const LOCK_FILE: &str = "parvis.lock";
 
 /// Bytes of a lock file at most: about 40,000 packages.
-const LOCK_LIMIT: u64 = 16 << 20;
+pub const LOCK_LIMIT: u64 = 16 << 20;
 
 /// A project that was read.
 pub struct Workplace {

@@ -17,8 +17,10 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 use crate::model::catalog::Catalog;
 use crate::model::name::{ImageName, InvalidName, PartName};
+use crate::model::number::Number;
 use crate::model::problem::{Problem, Source, shown};
 use crate::model::project::Project;
+use crate::model::releases::{self, Record};
 use crate::model::stack::Stack;
 use crate::model::tree::TreePath;
 use crate::model::yaml::{self, Placed};
@@ -170,6 +172,40 @@ impl ProjectFolder {
     pub fn stack_profile(&self, name: &PartName) -> Result<(Option<Placed<String>>, Source), ProjectError> {
         let source = self.text(&format!("{STACKS}/{name}.yaml"))?;
         Ok((Stack::profile(&source)?, source))
+    }
+
+    /// Reads the records of all releases, oldest number first. Other files may stand beside them.
+    pub fn records(&self) -> Result<Vec<Record>, ProjectError> {
+        let handle = match self.open_beneath(releases::FOLDER.as_bytes()) {
+            Err(ProjectError::Missing { .. }) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let unreadable = |error: rustix::io::Errno| failed("read", releases::FOLDER.as_bytes(), error.into());
+        let mut numbers = Vec::new();
+        for entry in Dir::read_from(&handle).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let stem = entry.file_name().to_str().ok().and_then(|name| name.strip_suffix(".yaml"));
+            numbers.extend(stem.and_then(|stem| stem.parse::<Number>().ok()));
+        }
+        numbers.sort_unstable();
+        let mut records = Vec::new();
+        for number in numbers {
+            let source = self.text(&format!("{}/{number}.yaml", releases::FOLDER))?;
+            let record = Record::parse(&source)?;
+            if record.version != number {
+                return Err(source.problem(1, 1, format!("this is the record of {}, not of {number}", record.version)).into());
+            }
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Makes a folder of the project, unless it is there.
+    pub fn make_folder(&self, name: &str) -> Result<(), ProjectError> {
+        match rustix::fs::mkdirat(&self.handle, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => self.open_beneath(name.as_bytes()).map(drop),
+            Err(error) => Err(failed("make", name.as_bytes(), error.into())),
+        }
     }
 
     /// Reads a stack, with the file it stands in.
