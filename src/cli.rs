@@ -71,6 +71,8 @@ enum Verb {
     Save(verbs::save::Arguments),
     /// List what an image consists of, for those who must know (SPDX, CycloneDX)
     Sbom(verbs::sbom::Arguments),
+    /// Sign what images consist of, how they were made and what their tests found, and hang it on them
+    Attest(verbs::attest::Arguments),
     /// Hand images to docker or podman
     Load(verbs::load::Arguments),
     /// Write what people need to run a stack into a folder
@@ -146,6 +148,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Run(arguments) => verbs::run::run(&arguments, &context),
         Verb::Save(arguments) => verbs::save::run(&arguments, &context),
         Verb::Sbom(arguments) => verbs::sbom::run(&arguments, &context),
+        Verb::Attest(arguments) => verbs::attest::run(&arguments, &context),
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
         Verb::Release(arguments) => verbs::release::run(&arguments, &context),

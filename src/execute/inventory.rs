@@ -161,13 +161,13 @@ impl Site<'_> {
 }
 
 /// What the image says of the distribution that its packages are from.
-struct Release {
+pub(super) struct Release {
     vendor: String,
     distro: Option<String>,
 }
 
 impl Release {
-    fn of(site: &Site<'_>, tree: &Tree) -> Result<Self, Failure> {
+    pub(super) fn of(site: &Site<'_>, tree: &Tree) -> Result<Self, Failure> {
         let text = read_path(site, tree, b"usr/lib/os-release")?.unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let value = |key: &str| -> Option<String> {
@@ -181,7 +181,7 @@ impl Release {
         Ok(Self { vendor, distro })
     }
 
-    fn debian(&self) -> Debian<'_> {
+    pub(super) fn debian(&self) -> Debian<'_> {
         Debian { vendor: &self.vendor, distro: self.distro.as_deref() }
     }
 }

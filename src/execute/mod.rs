@@ -4,6 +4,7 @@ pub mod composer;
 pub mod gates;
 mod images;
 mod inventory;
+mod materials;
 mod room;
 mod trees;
 mod unpack;

@@ -6,11 +6,14 @@
 //! statement   what is signed of an image (in-toto), and how it hangs on the image (OCI referrer)
 //! simple      the older form of a signature, which podman and skopeo read
 //! release     the statement on a whole release          keyring   which keys a root key vouches for
+//! provenance  what an image was made from, and how    results   what its tests found
 //! ```
 
 pub mod bundle;
 pub mod key;
 pub mod keyring;
+pub mod provenance;
 pub mod release;
+pub mod results;
 pub mod simple;
 pub mod statement;

@@ -1,6 +1,7 @@
 //! The subcommands: one file each, its options beside its function.
 
 pub mod archive;
+pub mod attest;
 pub mod build;
 pub mod bundle;
 mod changelogs;

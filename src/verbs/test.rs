@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Architecture of the images (default: this machine's, where the project has it)
     #[arg(long, value_name = "NAME")]
     platform: Option<String>,
+    /// Keep the results, so that `parvis attest` can sign them
+    #[arg(long)]
+    attest: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
@@ -27,6 +30,9 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
     let asked = |name: &ImageName| arguments.images.is_empty() || arguments.images.iter().any(|image| image == name.as_str());
     let results = try_images(context, &planned, asked)?;
+    if arguments.attest {
+        keep(context, &planned, &results)?;
+    }
     let failed = results.iter().filter(|result| !result.passed()).count();
     context.answer(
         || {
@@ -40,6 +46,15 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         },
     );
     all_passed(&results)
+}
+
+/// Keeps the results of each image.
+fn keep(context: &Context<'_>, planned: &Planned<'_>, results: &[TestResult]) -> Result<(), Failure> {
+    for of_image in results.chunk_by(|one, other| one.image == other.image) {
+        let test = |result: &TestResult| (format!("line {}: {}", result.line, result.name), result.passed());
+        super::attest::keep_results(planned, context, &of_image[0].image, of_image.iter().map(test).collect())?;
+    }
+    Ok(())
 }
 
 /// What a test of a recipe found.

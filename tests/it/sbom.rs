@@ -1,12 +1,24 @@
 //! What parvis says of its images to those who must know: lists of what they consist of.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::process::Command;
 
+use parvis::edge::fetch::FetchOptions;
+use parvis::edge::keys;
+use parvis::edge::registry::{Access, RegistryOptions, Remote};
+use parvis::image::oci;
+use parvis::image::repository::Repository as _;
+use parvis::model::digest::FileDigest;
+use parvis::model::lock::Lock;
+use parvis::trust::bundle::Bundle;
+use parvis::trust::statement::Statement;
 use serde_json::Value;
 
+use crate::kit::badreg::{Act, Registry, Setup};
 use crate::kit::fakerepo::{Repo, Suite};
 use crate::kit::mkdeb::Deb;
-use crate::kit::project::Project;
+use crate::kit::project::{Project, Said};
 use crate::kit::world;
 
 const COPYRIGHT: &str = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n\
@@ -218,4 +230,203 @@ fn packages_of_composer_are_listed_also_where_they_were_copied() {
         assert_eq!(part["pedigree"]["patches"].as_array().unwrap().len(), 2, "{part}");
     }
     assert!(!packages(&list(&project, "base", "spdx")).contains_key("acme/a"));
+}
+
+/// Runs git in the project's folder.
+fn git(project: &Project, arguments: &[&str]) {
+    let mut command = Command::new("git");
+    command.args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false"]);
+    let output = command.args(arguments).current_dir(project.path()).output().unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Writes the statements on an image without signatures and returns one of them.
+fn statement(project: &Project, image: &str, kind: &str) -> Value {
+    let folder = project.path().join("statements");
+    std::fs::create_dir_all(&folder).unwrap();
+    project.run(&["attest", image, "--output", folder.to_str().unwrap()], 0);
+    serde_json::from_str(&project.read(&format!("statements/{image}.{kind}.json"))).unwrap()
+}
+
+#[test]
+fn a_provenance_names_everything_that_went_in_and_every_program_that_ran() {
+    let (_repo, project) = project();
+    let digests = crate::pipeline::digests(&project.run(&["build", "house", "--json"], 0).out);
+    let provenance = statement(&project, "house", "provenance");
+    assert_eq!(provenance["predicateType"], "https://slsa.dev/provenance/v1");
+    assert_eq!(provenance["subject"][0]["digest"]["sha256"], digests["house"].trim_start_matches("sha256:"));
+    let definition = &provenance["predicate"]["buildDefinition"];
+    let inputs: BTreeMap<&str, &str> = definition["resolvedDependencies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|input| (input["name"].as_str().unwrap(), input["digest"]["sha256"].as_str().unwrap_or("git")))
+        .collect();
+    let sum = |path: &str| FileDigest::of(project.read(path).as_bytes()).hex();
+    for path in
+        ["parvis.yaml", "parvis.lock", "recipes/house.yaml", "recipes/base.yaml", "recipes/app.yaml", "images/app/welcome.txt"]
+    {
+        assert_eq!(inputs[path], sum(path), "{path}");
+    }
+    let lock = Lock::parse(&project.read("parvis.lock")).unwrap();
+    for package in &lock.packages {
+        assert_eq!(inputs[package.file.rsplit('/').next().unwrap()], package.sha256.hex(), "{}", package.name);
+    }
+    for archive in &lock.archives {
+        let name = format!("{} dists/{}/InRelease", archive.archive, archive.suite);
+        assert_eq!(inputs[name.as_str()], archive.inrelease.hex());
+    }
+    assert!(!inputs.contains_key("project"), "git knows nothing of it");
+    let ran: Vec<String> = definition["internalParameters"]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|step| !step["ran"].is_null())
+        .map(|step| format!("{} {}", step["image"].as_str().unwrap(), step["ran"]))
+        .collect();
+    let command = r#"app {"command":["sh","-c","echo made > /srv/made"]}"#;
+    let scripts = r#" "maintainer scripts""#;
+    assert_eq!(ran, [format!("base{scripts}"), format!("app{scripts}"), command.to_owned(), format!("doors{scripts}")]);
+    assert_eq!(definition["internalParameters"]["network"], "none");
+}
+
+#[test]
+fn a_provenance_names_the_commit_and_says_what_differs_from_it() {
+    let (_repo, project) = project();
+    project.run(&["build", "app"], 0);
+    git(&project, &["init", "--quiet"]);
+    project.write(".gitignore", "out\nstatements\n");
+    git(&project, &["add", "-A"]);
+    git(&project, &["commit", "--quiet", "-m", "all"]);
+    let id =
+        String::from_utf8(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(project.path()).output().unwrap().stdout)
+            .unwrap();
+    let said = |project: &Project| {
+        let definition = statement(project, "app", "provenance")["predicate"]["buildDefinition"].clone();
+        let commit = definition["resolvedDependencies"][0].clone();
+        assert_eq!((&commit["name"], commit["digest"]["gitCommit"].as_str()), (&Value::from("project"), Some(id.trim())));
+        definition["internalParameters"]["changedSinceCommit"].clone()
+    };
+    assert_eq!(said(&project), serde_json::json!([]));
+    project.write("images/app/notes.txt", "new\n");
+    project.write("recipes/house.yaml", "description: Another.\nfrom: base\n");
+    project.write("README.md", "what is no input\n");
+    assert_eq!(said(&project), serde_json::json!(["images/app/notes.txt", "recipes/house.yaml"]));
+}
+
+#[test]
+fn results_of_tests_are_said_of_the_image_that_was_tested_and_no_other() {
+    let (_repo, project) = project();
+    project.run(&["build", "app"], 0);
+    let folder = project.path().join("statements");
+    std::fs::create_dir_all(&folder).unwrap();
+    let said = project.run(&["attest", "app", "--output", folder.to_str().unwrap()], 0);
+    assert!(said.err.contains("parvis test --attest app") && !folder.join("app.tests.json").exists(), "{}", said.err);
+    project.run(&["test", "app", "--attest"], 0);
+    let results = statement(&project, "app", "tests");
+    assert_eq!(results["predicateType"], "https://in-toto.io/attestation/test-result/v0.1");
+    let predicate = &results["predicate"];
+    assert_eq!((&predicate["result"], &predicate["passedTests"][0]), (&"PASSED".into(), &"line 15: app hello".into()));
+    assert_eq!(
+        predicate["configuration"][0]["digest"]["sha256"],
+        FileDigest::of(project.read("recipes/app.yaml").as_bytes()).hex()
+    );
+
+    // Another test of the same image was not tried yet.
+    let recipe = project.read("recipes/app.yaml").replace("[\"app hello\"]", "[\"app goodbye\"]");
+    project.write("recipes/app.yaml", &recipe);
+    std::fs::remove_file(folder.join("app.tests.json")).unwrap();
+    project.run(&["attest", "app", "--output", folder.to_str().unwrap()], 0);
+    assert!(!folder.join("app.tests.json").exists());
+    project.run(&["test", "app", "--attest"], 1);
+    let predicate = statement(&project, "app", "tests")["predicate"].clone();
+    assert_eq!((&predicate["result"], &predicate["failedTests"][0]), (&"FAILED".into(), &"line 15: app hello".into()));
+}
+
+/// Puts a built image into a registry.
+fn push(project: &Project, registry: &Registry, repository: &str, digest: &str) {
+    let blob = |digest: &str| std::fs::read(project.path().join("out/blobs").join(digest.replace(':', "/"))).unwrap();
+    let manifest = blob(digest);
+    let parsed: Value = serde_json::from_slice(&manifest).unwrap();
+    for part in parsed["layers"].as_array().unwrap().iter().chain([&parsed["config"]]) {
+        registry.put_blob(repository, &blob(part["digest"].as_str().unwrap()));
+    }
+    registry.put_manifest(repository, "application/vnd.oci.image.manifest.v1+json", &manifest, Some("dev"));
+}
+
+#[test]
+fn everything_that_is_said_hangs_on_the_image_signed_and_once() {
+    let (_repo, project) = project();
+    let digests = crate::pipeline::digests(&project.run(&["build", "app", "--json"], 0).out);
+    project.run(&["test", "app", "--attest"], 0);
+    let own = |arguments: &[&str], code: i32| {
+        let output = project.parvis(arguments).env("PARVIS_PASSPHRASE", "correct horse").output().unwrap();
+        let said = Said::from(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{}{}", said.out, said.err);
+        assert!(!said.out.contains("horse") && !said.err.contains("horse"));
+        said
+    };
+    own(&["key", "new"], 0);
+    let key = keys::public_key(&project.path().parent().unwrap().join(".config/parvis/keys/release.pub")).unwrap();
+    for referrers in [true, false] {
+        let registry = Registry::start(Setup { referrers, ..Setup::default() }, |_| Act::Honest);
+        let to = format!("{}/parish", registry.host());
+        let said = own(&["attest", "app", "--to", &to], 1);
+        assert!(said.err.contains("has no image") && said.err.contains("parvis push app"), "{}", said.err);
+        assert!(registry.kept(|kept| kept.manifests.is_empty()), "nothing is sent for an image that is not there");
+        push(&project, &registry, "parish/app", &digests["app"]);
+        let before = registry.tag("parish/app", "dev");
+        let said = own(&["attest", "app", "--to", &to], 0);
+        assert!(said.out.ends_with(": spdx, cyclonedx, provenance, tests\n"), "{}", said.out);
+        let requests = registry.lines().len();
+        let said = own(&["attest", "app", "--to", &to], 0);
+        assert!(said.out.ends_with(": nothing new\n"), "{}", said.out);
+        let writes = |lines: &[String]| lines.iter().filter(|line| !line.starts_with("GET") && !line.starts_with("HEAD")).count();
+        assert_eq!(writes(&registry.lines()[requests..]), 0, "{:?}", &registry.lines()[requests..]);
+        assert_eq!(registry.tag("parish/app", "dev"), before, "the image itself is as it was");
+
+        let name = format!("{to}/app").parse().unwrap();
+        let remote = Remote::open(&name, &registry_options(), Access::Read).unwrap();
+        let subject = digests["app"].parse().unwrap();
+        let mut kinds = Vec::new();
+        for referrer in remote.referrers(&subject).unwrap() {
+            let (_, bytes) = remote.document(&referrer.digest).unwrap().unwrap();
+            let artifact = oci::parse_artifact(&bytes).unwrap();
+            assert_eq!(artifact.subject.unwrap().digest, subject);
+            let mut bundle = Vec::new();
+            let layer = &artifact.layers[0];
+            remote.blob(&layer.digest, layer.size).unwrap().unwrap().read_to_end(&mut bundle).unwrap();
+            let bundle = Bundle::parse(&bundle).unwrap();
+            assert!(bundle.is_signed_by(&key));
+            let statement = Statement::parse(&bundle.payload).unwrap();
+            assert_eq!(
+                (statement.subjects[0].name.as_str(), statement.subjects[0].digest),
+                (format!("{to}/app").as_str(), subject)
+            );
+            kinds.push(statement.predicate_type);
+        }
+        kinds.sort();
+        let expected = [
+            "https://cyclonedx.org/bom",
+            "https://in-toto.io/attestation/test-result/v0.1",
+            "https://slsa.dev/provenance/v1",
+            "https://spdx.dev/Document",
+        ];
+        assert_eq!(kinds, expected);
+    }
+    let said = own(&["attest", "app", "--to", "127.0.0.1:1/x", "--key", "other"], 2);
+    assert!(said.err.contains("no key `other`"), "{}", said.err);
+    let said = own(&["attest", "app", "--builder", "me"], 2);
+    assert!(said.err.contains("`me` is not an address"), "{}", said.err);
+}
+
+fn registry_options() -> RegistryOptions {
+    RegistryOptions {
+        network: FetchOptions::default(),
+        plain_http: false,
+        credentials: Vec::new(),
+        authorities: Vec::new(),
+        certificates: Vec::new(),
+        token_hosts: Vec::new(),
+    }
 }
