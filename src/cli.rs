@@ -75,6 +75,10 @@ enum Verb {
     Attest(verbs::attest::Arguments),
     /// Hand images to docker or podman
     Load(verbs::load::Arguments),
+    /// Send images to a registry
+    Push(verbs::push::Arguments),
+    /// Fetch an image from a registry
+    Pull(verbs::pull::Arguments),
     /// Write what people need to run a stack into a folder
     Bundle(verbs::bundle::Arguments),
     /// Make a numbered release of all images, with what people download
@@ -150,6 +154,8 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Sbom(arguments) => verbs::sbom::run(&arguments, &context),
         Verb::Attest(arguments) => verbs::attest::run(&arguments, &context),
         Verb::Load(arguments) => verbs::load::run(&arguments, &context),
+        Verb::Push(arguments) => verbs::push::run(&arguments, &context),
+        Verb::Pull(arguments) => verbs::pull::run(&arguments, &context),
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
         Verb::Release(arguments) => verbs::release::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),

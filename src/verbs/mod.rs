@@ -18,6 +18,8 @@ pub mod load;
 pub mod lock;
 pub mod outdated;
 pub mod plan;
+pub mod pull;
+pub mod push;
 pub mod registry;
 pub mod release;
 pub mod run;

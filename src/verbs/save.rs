@@ -87,17 +87,20 @@ pub fn from_output(error: OutputError) -> Failure {
 /// Images of the project as they stand in the store.
 pub struct Built(Vec<BuiltImage>);
 
-struct BuiltImage {
-    recipe: ImageName,
+/// One of them.
+pub struct BuiltImage {
+    pub recipe: ImageName,
+    /// The recipes that it is built on, the nearest first.
+    pub ancestors: Vec<ImageName>,
     /// The full name with its tag.
-    name: String,
+    pub name: String,
     record: ImageRecord,
-    manifest: Manifest,
-    config: Configuration,
+    pub manifest: Manifest,
+    pub config: Configuration,
 }
 
 impl Built {
-    /// Finds images, which must be built as the recipes are now.
+    /// Finds images, all where none is named, which must be built as the recipes are now.
     pub fn find(context: &Context<'_>, store: &Store, images: &[String], which: &Which) -> Result<Self, Failure> {
         if which.tag.parse::<Tag>().is_err() {
             return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug())).hint(Tag::RULE));
@@ -105,11 +108,16 @@ impl Built {
         let planned = Planned::make(context, store, images, which.platform.as_deref())?;
         let (workplace, plan, site) = (&planned.workplace, &planned.plan, planned.site(context));
         let mut found = Vec::new();
-        for image in plan.images.iter().filter(|image| images.iter().any(|asked| asked == image.name.as_str())) {
+        let asked = |name: &ImageName| images.is_empty() || images.iter().any(|asked| asked == name.as_str());
+        for image in plan.images.iter().filter(|image| asked(&image.name)) {
             let name = &image.name;
             let record = site.image(&image.image_step().key)?.ok_or_else(|| {
-                Failure::no(format!("the image `{name}` is not built, or not as the recipes are now"))
-                    .hint(format!("run `parvis build {name}`"))
+                Failure::no(format!("the image `{name}` is not built, or not as the recipes are now")).hint(
+                    match &which.platform {
+                        Some(platform) => format!("run `parvis build {name} --platform {platform}`"),
+                        None => format!("run `parvis build {name}`"),
+                    },
+                )
             })?;
             let damaged = |error: oci::OciError| {
                 Failure::world(format!("the documents of `{name}` in the store are damaged"))
@@ -119,8 +127,10 @@ impl Built {
             let read = |digest: &BlobDigest| store.read_blob(digest, canonical::LIMIT as u64).map_err(from_store);
             let manifest = oci::parse_manifest(&read(&record.manifest)?).map_err(damaged)?;
             let config = oci::parse_config(&read(&record.config)?, manifest.layers.len()).map_err(damaged)?;
+            let parent = |name: &ImageName| workplace.catalog.recipe(name)?.parent().cloned();
             found.push(BuiltImage {
                 recipe: name.clone(),
+                ancestors: std::iter::successors(parent(name), parent).collect(),
                 name: format!("{}:{}", workplace.repository(name), which.tag),
                 record,
                 manifest,
@@ -145,6 +155,11 @@ impl Built {
         self.0.iter().map(bundled).collect()
     }
 
+    /// Returns the images, each after those that it is built on.
+    pub fn into_images(self) -> Vec<BuiltImage> {
+        self.0
+    }
+
     /// Returns the full names.
     pub fn names(&self) -> Vec<&str> {
         self.0.iter().map(|image| image.name.as_str()).collect()
@@ -166,7 +181,8 @@ impl Built {
     }
 }
 
-struct StoreBlobs<'a>(&'a Store);
+/// The store, as the writers of archives see it.
+pub struct StoreBlobs<'a>(pub &'a Store);
 
 impl Blobs for StoreBlobs<'_> {
     fn open(&self, digest: &BlobDigest) -> io::Result<Box<dyn Read + '_>> {

@@ -20,6 +20,7 @@ mod native;
 mod news;
 mod openpgp;
 mod pipeline;
+mod push;
 mod real;
 mod recipes;
 mod registry;

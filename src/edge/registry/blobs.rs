@@ -15,6 +15,7 @@ use crate::edge::http::{Cause, PROGRESS};
 use crate::image::repository::RepositoryError;
 use crate::model::digest::{BlobDigest, DownloadDigest, Hasher};
 use crate::model::problem::shown;
+use crate::model::reference::RepositoryName;
 use crate::screen::Task;
 
 /// Blobs that are under way at once.
@@ -38,10 +39,61 @@ pub struct Wanted {
     pub size: u64,
 }
 
+/// A blob that is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    pub digest: BlobDigest,
+    pub size: u64,
+    /// Other repositories of the same registry that may have it, the likeliest first.
+    pub others: Vec<RepositoryName>,
+}
+
+/// Opens a blob that is to be sent.
+pub type OpenBlob<'a> = dyn Fn(&BlobDigest) -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
+
+/// Does something for each of many, several at once, in any order; returns what came of them in theirs.
+fn at_once<T: Sync, R: Send, E: Send>(items: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, R)>> = Mutex::default();
+    let failed: Mutex<Option<E>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(items.len()) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(index) else { return };
+                    match work(item) {
+                        Ok(result) => done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result)),
+                        Err(error) => {
+                            // The others end what they have begun.
+                            next.store(items.len(), Ordering::Relaxed);
+                            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
 impl Remote {
+    /// Makes sure that the repository has some blobs, several at once; returns how each came there, in their order.
+    pub fn send_all(&self, blobs: &[Given], open: &OpenBlob<'_>, task: &dyn Task) -> Result<Vec<Sent>, RepositoryError> {
+        at_once(blobs, |blob| {
+            let others: Vec<String> = blob.others.iter().map(super::path_in_registry).collect();
+            self.send(&blob.digest, blob.size, &others, &|| open(&blob.digest), &|more| task.advance(more))
+        })
+    }
+
     /// Makes sure that the repository has a blob. It is taken over from the first of the other repositories of the same
     /// registry that has it, else sent. `advance` hears of bytes that are done.
-    pub fn send(
+    pub(super) fn send(
         &self,
         digest: &BlobDigest,
         size: u64,
@@ -157,21 +209,7 @@ impl Remote {
     pub fn fetch(&self, wanted: &[Wanted], into: &Path, task: &dyn Task) -> Result<(), RepositoryError> {
         let bytes = wanted.iter().map(|blob| blob.size).sum();
         part::require_room(into, bytes).map_err(|error| self.disk(error))?;
-        let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<RepositoryError>> = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..PARALLEL.min(wanted.len()) {
-                scope.spawn(|| {
-                    while let Some(blob) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = self.fetch_one(blob, into, task) {
-                            next.store(wanted.len(), Ordering::Relaxed);
-                            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                        }
-                    }
-                });
-            }
-        });
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        at_once(wanted, |blob| self.fetch_one(blob, into, task)).map(drop)
     }
 
     fn fetch_one(&self, blob: &Wanted, into: &Path, task: &dyn Task) -> Result<(), RepositoryError> {
@@ -179,8 +217,12 @@ impl Remote {
         let digest = DownloadDigest::from(*blob.digest.bytes());
         let there = || std::fs::symlink_metadata(into.join(&hex)).is_ok_and(|found| found.is_file() && found.len() == blob.size);
         if there() {
-            task.advance(blob.size);
-            return Ok(());
+            if hashed(&into.join(&hex)).is_ok_and(|found| found == blob.digest) {
+                task.advance(blob.size);
+                return Ok(());
+            }
+            // Damaged since it came.
+            let _ = std::fs::remove_file(into.join(&hex));
         }
         let opened = self.wire.wait(Part::open(into.join(format!("{hex}.part")), blob.size, &there));
         let Some(mut part) = opened.map_err(|error| self.disk(error))? else { return Ok(()) };
@@ -227,6 +269,19 @@ impl Remote {
 
     fn disk(&self, error: part::DiskError) -> RepositoryError {
         RepositoryError::Unreachable { place: self.name.to_string(), hint: error.hint(), source: error.into() }
+    }
+}
+
+/// Returns the digest of a file.
+fn hashed(path: &Path) -> io::Result<BlobDigest> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
     }
 }
 

@@ -72,6 +72,9 @@ impl CredentialError {
         match self {
             Self::Read { .. } => "make it readable for you, or log in again".into(),
             Self::File { .. } => "mend it, or move it away and run `docker login` or `podman login` again".into(),
+            Self::Helper { program, .. } if program.contains(['/', '\\']) => {
+                "a helper is named in `config.json` by what follows `docker-credential-` in the name of its program".into()
+            }
             Self::Helper { program, .. } => {
                 format!("try `echo HOST | {program} get` by hand, or take the helper out of `config.json` and log in again")
             }

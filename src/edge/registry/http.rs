@@ -44,7 +44,7 @@ pub(super) enum Trouble {
     #[error(transparent)]
     Cause(#[from] Cause),
     /// The registry's own words.
-    #[error("{code} {reason}{words}")]
+    #[error("it says {code} {reason}{words}")]
     Said { code: u16, reason: &'static str, words: String, retry_after: Option<Duration> },
     #[error("its token service `{realm}` does not give a token")]
     Token {
@@ -52,8 +52,8 @@ pub(super) enum Trouble {
         #[source]
         source: Box<Trouble>,
     },
-    #[error("it wants the password sent to `{realm}`, which is not of its domain")]
-    ForeignRealm { realm: String },
+    #[error("it wants the password sent to `{host}`, which is not of its domain")]
+    ForeignRealm { host: String },
     #[error("it wants the password sent to `{realm}` without encryption")]
     OpenRealm { realm: String },
     #[error(transparent)]
@@ -380,6 +380,11 @@ impl Wire {
         }
     }
 
+    /// Whether a password or token of a person was found.
+    pub(super) fn is_logged_in(&self) -> bool {
+        self.credentials.get().is_some_and(Option::is_some)
+    }
+
     fn credentials(&self) -> Result<Option<&Credentials>, Trouble> {
         if let Some(known) = self.credentials.get() {
             return Ok(known.as_ref());
@@ -401,7 +406,7 @@ impl Wire {
         let credentials = self.credentials()?;
         let trusted = challenge::may_give_tokens(&self.registry, &host) || self.options.token_hosts.contains(&host);
         if credentials.is_some() && !trusted {
-            return Err(Trouble::ForeignRealm { realm: http::shown(realm) });
+            return Err(Trouble::ForeignRealm { host: shown(&host) });
         }
         // A user and password in the address would be those of whoever wrote it.
         let _ = url.set_username("");

@@ -21,7 +21,7 @@ use crate::model::name::Tag;
 use crate::model::problem::shown;
 use crate::model::reference::{RegistryHost, RepositoryName};
 
-pub use blobs::{Sent, Wanted};
+pub use blobs::{Given, Sent, Wanted};
 use http::{Ask, Payload, Trouble, Wire};
 
 /// Documents that are kept in memory, so that none is asked for twice.
@@ -272,6 +272,13 @@ impl Remote {
         })
     }
 
+    /// Says how to be somebody whom the registry knows.
+    fn login(&self) -> String {
+        let host = self.name.registry();
+        let login = format!("log in with `docker login {host}` or `podman login {host}`");
+        if self.wire.is_logged_in() { format!("the password that was kept is not taken: {login}") } else { login }
+    }
+
     /// Says what became of a request for something.
     fn explain(&self, trouble: Trouble, name: &str) -> RepositoryError {
         let place = self.place();
@@ -286,7 +293,7 @@ impl Remote {
             }
             Trouble::Said { code, .. } => {
                 let hint = match code {
-                    401 => Some(format!("log in with `docker login {host}` or `podman login {host}`")),
+                    401 => Some(self.login()),
                     403 => {
                         Some(format!("ask whoever runs `{host}` for the right to this repository, or log in as somebody else"))
                     }
@@ -295,11 +302,10 @@ impl Remote {
                 };
                 RepositoryError::Refused { place, words: trouble.to_string(), hint }
             }
-            Trouble::Token { ref realm, ref source } => match source.status() {
-                Some(code @ (400..=407 | 409..=428)) => {
-                    let words = format!("its token service `{realm}` says {source}");
-                    let hint = format!("log in with `docker login {host}` or `podman login {host}`");
-                    RepositoryError::Refused { place, words, hint: (code != 404).then_some(hint) }
+            Trouble::Token { ref realm, ref source } => match (source.status(), &**source) {
+                (Some(400..=407 | 409..=428), _) | (_, Trouble::Rule(_)) => {
+                    let words = format!("its token service `{realm}` gives no token: {source}");
+                    RepositoryError::Refused { place, words, hint: Some(self.login()) }
                 }
                 _ => {
                     let words: Box<dyn std::error::Error + Send + Sync> = format!("{trouble}: {source}").into();
@@ -307,8 +313,8 @@ impl Remote {
                     RepositoryError::Unreachable { place, source: words, hint: Some(hint.into()) }
                 }
             },
-            Trouble::ForeignRealm { ref realm } => {
-                let hint = format!("if `{realm}` is right, add `--token-host` with its host name");
+            Trouble::ForeignRealm { host: ref realm } => {
+                let hint = format!("if whoever runs the registry says so too, add `--token-host {realm}`");
                 RepositoryError::Refused { place, words: trouble.to_string(), hint: Some(hint) }
             }
             Trouble::OpenRealm { .. } => RepositoryError::Refused {

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::{FILE_MTIME, Item, Store, StoreError, named, regular_size, stored_mode};
-use crate::model::digest::{BlobDigest, FileDigest, Hasher};
+use crate::model::digest::{BlobDigest, DownloadDigest, FileDigest, Hasher};
 
 /// A file on its way into the store. Dropping it leaves nothing.
 pub(super) struct Draft<'a> {
@@ -66,6 +66,18 @@ impl Store {
         let mut writer = self.blob_writer(Some(digest), Some(content.len() as u64))?;
         writer.append(content)?;
         writer.finish().map(|(digest, _)| digest)
+    }
+
+    /// Makes a blob of a download that was verified.
+    pub fn keep_download(&self, digest: &DownloadDigest) -> Result<BlobDigest, StoreError> {
+        let blob = BlobDigest::from(*digest.bytes());
+        let (from, to) = (Item::Download(*digest).path(), Item::Blob(blob).path());
+        let fail = |error: Errno| self.explain("write", &self.root.join(&to), 0, error.into());
+        // The same mode and date that other blobs have; the name comes last.
+        rustix::fs::utimensat(&self.folder, &from, &fixed_date(), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        rustix::fs::chmodat(&self.folder, &from, Mode::from_raw_mode(0o644), AtFlags::empty()).map_err(fail)?;
+        rustix::fs::renameat(&self.folder, &from, &self.folder, &to).map_err(fail)?;
+        Ok(blob)
     }
 
     /// Starts a segment.

@@ -1,0 +1,272 @@
+//! `parvis push`: built images sent to a registry, so that nobody ever sees half of one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+
+use serde_json::{Value, json};
+
+use super::registry::{Reach, from_repository};
+use super::save::{Built, BuiltImage, Which};
+use super::workplace::{Workplace, open_store};
+use super::{Answer, Context};
+use crate::edge::registry::{Access, Given, Remote, Sent};
+use crate::edge::store::Store;
+use crate::failure::Failure;
+use crate::image::oci::{self, Descriptor, Platform};
+use crate::image::repository::Repository as _;
+use crate::model::digest::BlobDigest;
+use crate::model::name::{Architecture, ImageName, Tag};
+use crate::model::reference::{InvalidReference, RepositoryName};
+use crate::screen::{Task, Unit, size};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Images to push (default: all)
+    images: Vec<String>,
+    /// Tag that the images get
+    #[arg(long, value_name = "TAG", default_value = "dev")]
+    tag: String,
+    /// Registry, perhaps with a path, under which each image gets its name (default: `registry` in `parvis.yaml`)
+    #[arg(long, value_name = "REGISTRY/PREFIX")]
+    to: Option<String>,
+    /// Architecture to push, may be given several times (default: all of the project)
+    #[arg(long, value_name = "NAME")]
+    platform: Vec<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let workplace = Workplace::open(context)?;
+    let prefix = prefix(arguments.to.as_deref().or(workplace.project.registry.as_deref()))?;
+    let tag: Tag = arguments
+        .tag
+        .parse()
+        .map_err(|error: crate::model::name::InvalidName| Failure::project(error.to_string()).hint(Tag::RULE))?;
+    let platforms = if arguments.platform.is_empty() {
+        workplace.project.architectures.clone()
+    } else {
+        let named = arguments.platform.iter().map(|name| workplace.platform(context, Some(name)));
+        named.collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect()
+    };
+    drop(workplace);
+    let store = open_store(context)?;
+    let images = gather(arguments, context, &store, &platforms, &prefix)?;
+    let bytes = images.iter().map(PushedImage::size).sum();
+    let task = context.screen.work("push", Some(bytes), Unit::Bytes);
+    let mut pushed = Vec::new();
+    let mut known = Known::new();
+    for image in &images {
+        let remote = arguments.reach.open(context, &image.repository, Access::Write)?;
+        task.detail(image.name.as_str());
+        pushed.push(image.push(&remote, &tag, &store, &mut known, &*task)?);
+    }
+    drop(task);
+    context.answer(
+        || json!({"images": pushed.iter().map(Outcome::json).collect::<Vec<_>>()}),
+        || pushed.iter().map(Outcome::line).collect(),
+    );
+    Ok(())
+}
+
+/// Returns what stands before an image's name: a registry, perhaps with a path.
+fn prefix(text: Option<&str>) -> Result<String, Failure> {
+    let hint = "write `registry: registry.example/parish` into `parvis.yaml`, or add `--to registry.example/parish`";
+    let text = text.ok_or_else(|| Failure::project("it is not said to which registry").hint(hint))?;
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// An image with all the architectures that are pushed of it.
+struct PushedImage {
+    name: ImageName,
+    repository: RepositoryName,
+    /// Repositories of the images it is built on, the nearest first.
+    ancestors: Vec<RepositoryName>,
+    /// In the order of the project's architectures.
+    variants: Vec<(Architecture, BuiltImage)>,
+}
+
+/// Which blobs are known to be in which repository, because this command has just put them there.
+type Known = BTreeMap<BlobDigest, RepositoryName>;
+
+/// Finds all that is to be pushed, before anything is.
+fn gather(
+    arguments: &Arguments,
+    context: &Context<'_>,
+    store: &Store,
+    platforms: &[Architecture],
+    prefix: &str,
+) -> Result<Vec<PushedImage>, Failure> {
+    let named = |name: &ImageName| {
+        let repository = format!("{prefix}/{name}").parse::<RepositoryName>();
+        repository.map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))
+    };
+    let mut images: Vec<PushedImage> = Vec::new();
+    for platform in platforms {
+        let which = Which { tag: arguments.tag.clone(), platform: Some(platform.to_string()) };
+        for built in Built::find(context, store, &arguments.images, &which)?.into_images() {
+            let variant = |built| (platform.clone(), built);
+            match images.iter_mut().find(|image| image.name == built.recipe) {
+                Some(image) => image.variants.push(variant(built)),
+                None => images.push(PushedImage {
+                    name: built.recipe.clone(),
+                    repository: named(&built.recipe)?,
+                    ancestors: built.ancestors.iter().map(named).collect::<Result<_, _>>()?,
+                    variants: vec![variant(built)],
+                }),
+            }
+        }
+    }
+    Ok(images)
+}
+
+impl PushedImage {
+    fn size(&self) -> u64 {
+        let blobs = self.variants.iter().flat_map(|(_, image)| image.manifest.layers.iter().chain([&image.manifest.config]));
+        blobs.map(|blob| blob.size).sum()
+    }
+
+    /// Returns the type and the bytes of what the tag will stand for: the manifest, or an index of several.
+    fn top(&self) -> Result<(String, Vec<u8>), Failure> {
+        let descriptor = |(architecture, image): &(Architecture, BuiltImage)| Descriptor {
+            media_type: oci::MANIFEST.to_owned(),
+            digest: image.manifest.digest,
+            size: image.manifest.raw.len() as u64,
+            artifact_type: None,
+            platform: Some(Platform::of(architecture)),
+            annotations: BTreeMap::new(),
+        };
+        match &self.variants[..] {
+            [(_, only)] => Ok((oci::MANIFEST.to_owned(), only.manifest.raw.clone())),
+            several => {
+                let listed: Vec<Descriptor> = several.iter().map(descriptor).collect();
+                let index = oci::write_index(&listed);
+                let index = index.map_err(|error| Failure::bug("the index cannot be written").because(error))?;
+                Ok((index.media_type.to_owned(), index.bytes))
+            }
+        }
+    }
+
+    /// Sends what the registry lacks: blobs, then manifests, then the tag.
+    fn push(&self, remote: &Remote, tag: &Tag, store: &Store, known: &mut Known, task: &dyn Task) -> Result<Outcome, Failure> {
+        let (media_type, bytes) = self.top()?;
+        let digest = BlobDigest::of(&bytes);
+        let mut outcome = Outcome {
+            image: self.name.clone(),
+            reference: self.repository.tagged(tag.clone()).to_string(),
+            digest,
+            platforms: self.variants.iter().map(|(architecture, _)| architecture.clone()).collect(),
+            changed: false,
+            sent: (0, 0),
+            mounted: 0,
+            present: 0,
+        };
+        let before = remote.resolve(tag.as_str()).map_err(from_repository)?;
+        if before.is_some_and(|before| before.digest == digest) {
+            task.advance(self.size());
+            self.remember(known);
+            return Ok(outcome);
+        }
+        outcome.changed = true;
+        for (_, image) in &self.variants {
+            let manifest = &image.manifest;
+            // A registry takes a manifest only when all of it is there.
+            if remote.document(&manifest.digest).map_err(from_repository)?.is_some() {
+                outcome.present += manifest.layers.len() + 1;
+                task.advance(manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.size).sum());
+                continue;
+            }
+            self.send_blobs(image, remote, store, known, task, &mut outcome)?;
+            if self.variants.len() > 1 {
+                remote.put_manifest(oci::MANIFEST, &manifest.raw, None).map_err(from_repository)?;
+            }
+        }
+        remote.put_manifest(&media_type, &bytes, Some(tag)).map_err(from_repository)?;
+        self.remember(known);
+        Ok(outcome)
+    }
+
+    fn send_blobs(
+        &self,
+        image: &BuiltImage,
+        remote: &Remote,
+        store: &Store,
+        known: &Known,
+        task: &dyn Task,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
+        let manifest = &image.manifest;
+        let mut given: Vec<Given> = Vec::new();
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            if given.iter().any(|earlier| earlier.digest == blob.digest) {
+                continue;
+            }
+            // One that is certain, or else the one that is likeliest: what is asked for in vain costs time.
+            let other =
+                known.get(&blob.digest).or_else(|| self.ancestors.first().filter(|_| blob.digest != manifest.config.digest));
+            let others = other.filter(|other| **other != self.repository).cloned().into_iter().collect();
+            given.push(Given { digest: blob.digest, size: blob.size, others });
+        }
+        let open = |digest: &BlobDigest| -> io::Result<Box<dyn Read + Send>> {
+            Ok(Box::new(store.open_blob(digest).map_err(io::Error::other)?))
+        };
+        let results = remote.send_all(&given, &open, task).map_err(from_repository)?;
+        for (blob, sent) in given.iter().zip(results) {
+            match sent {
+                Sent::Present => outcome.present += 1,
+                Sent::Mounted => outcome.mounted += 1,
+                Sent::Uploaded => outcome.sent = (outcome.sent.0 + 1, outcome.sent.1 + blob.size),
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&self, known: &mut Known) {
+        let layers = self.variants.iter().flat_map(|(_, image)| &image.manifest.layers);
+        for layer in layers {
+            known.entry(layer.digest).or_insert_with(|| self.repository.clone());
+        }
+    }
+}
+
+/// What became of an image.
+struct Outcome {
+    image: ImageName,
+    reference: String,
+    digest: BlobDigest,
+    platforms: Vec<Architecture>,
+    /// Whether the tag stood for something else before.
+    changed: bool,
+    /// Blobs that went over the network, and their bytes.
+    sent: (usize, u64),
+    /// Blobs that the registry had in another repository, and in this one.
+    mounted: usize,
+    present: usize,
+}
+
+impl Outcome {
+    fn json(&self) -> Value {
+        json!({
+            "image": self.image.as_str(),
+            "reference": self.reference,
+            "digest": self.digest.to_string(),
+            "platforms": self.platforms.iter().map(Architecture::as_str).collect::<Vec<_>>(),
+            "changed": self.changed,
+            "sent": {"blobs": self.sent.0, "bytes": self.sent.1},
+            "mounted": self.mounted,
+            "present": self.present,
+        })
+    }
+
+    fn line(&self) -> String {
+        let Self { reference, digest, sent: (blobs, bytes), mounted, present, .. } = self;
+        if !self.changed {
+            return format!("nothing to push: {reference} is {digest}");
+        }
+        let mut parts = vec![format!("{} sent", size(*bytes))];
+        if *mounted + *present > 0 {
+            parts.push(format!("{} of {} parts were there", mounted + present, blobs + mounted + present));
+        }
+        format!("pushed {reference} ({}): {digest}", parts.join(", "))
+    }
+}
