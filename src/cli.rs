@@ -85,6 +85,8 @@ enum Verb {
     Release(verbs::release::Arguments),
     /// Start a bundle on this machine, look after it, back it up
     Demo(verbs::demo::Arguments),
+    /// Sign images where they are: in a registry, a layout, an archive
+    Sign(verbs::sign::Arguments),
     /// Make, show and replace keys that sign
     Key(verbs::key::Arguments),
     /// Say whose signatures count on this machine
@@ -159,6 +161,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
         Verb::Release(arguments) => verbs::release::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
+        Verb::Sign(arguments) => verbs::sign::run(&arguments, &context),
         Verb::Key(arguments) => verbs::key::run(&arguments, &context),
         Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),

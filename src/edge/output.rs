@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::image::layout::Additions;
 use crate::image::tar;
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::tree::{Entry, Origin, TreePath};
@@ -72,6 +73,27 @@ pub fn write_layout(folder: &Path, blobs: &[(BlobDigest, PathBuf)], index: &[u8]
         }
     }
     Ok(true)
+}
+
+/// Adds to an OCI layout: the blobs first, the list of them last. What is there already is not touched.
+pub fn add_to_layout(folder: &Path, additions: &Additions) -> Result<(), OutputError> {
+    let place = folder.join("blobs/sha256");
+    for (digest, bytes) in &additions.blobs {
+        let target = place.join(digest.hex());
+        if !fs::symlink_metadata(&target).is_ok_and(|found| found.is_file()) {
+            write_whole(&target, |out| out.write_all(bytes))?;
+        }
+    }
+    let (list, bytes) = &additions.list;
+    write_whole(&folder.join(list), |out| out.write_all(bytes))
+}
+
+/// Waits until nobody else holds a folder, and holds it as long as the returned value lives.
+pub fn hold(folder: &Path) -> Result<File, OutputError> {
+    let handle = File::open(folder).map_err(failed("open", folder))?;
+    rustix::fs::flock(&handle, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| failed("lock", folder)(error.into()))?;
+    Ok(handle)
 }
 
 /// Writes a file so that it appears whole or not at all.

@@ -15,5 +15,6 @@ pub mod keyring;
 pub mod provenance;
 pub mod release;
 pub mod results;
+pub mod sign;
 pub mod simple;
 pub mod statement;

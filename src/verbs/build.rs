@@ -10,10 +10,12 @@ use super::archive::{Mirrors, from_fetch};
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
 use super::{Answer, Context};
 use crate::edge::fetch::{Download, FetchError, Fetcher};
+use crate::edge::layout::{self, Handed};
 use crate::edge::output;
 use crate::edge::store::Store;
 use crate::execute::{Built, Site};
 use crate::failure::Failure;
+use crate::image::layout::{Form, Layout};
 use crate::image::oci::{self, Descriptor, Platform};
 use crate::model::lock::LockedPackage;
 use crate::model::name::Architecture;
@@ -128,9 +130,18 @@ pub fn publish(store: &Store, folder: &std::path::Path, built: &[Built], platfor
             annotations: BTreeMap::from([(oci::REF_NAME.to_owned(), image.name.to_string())]),
         })
         .collect();
+    let mut descriptors = descriptors;
+    let mut blobs = BTreeMap::new();
+    // What was signed before and is still the same image stays signed.
+    if let Ok(Handed::Folder(before)) = layout::open(folder)
+        && let Ok(before) = Layout::open(&before, "", Form::Folder)
+    {
+        let (lines, needed) = before.said_of(&descriptors.iter().map(|line| line.digest).collect());
+        descriptors.extend(lines);
+        blobs.extend(needed.into_iter().map(|digest| (digest, folder.join("blobs/sha256").join(digest.hex()))));
+    }
     let index =
         oci::write_index(&descriptors).map_err(|error| Failure::bug("the layout's index cannot be written").because(error))?;
-    let mut blobs = BTreeMap::new();
     for image in built {
         let record = &image.record;
         for digest in [record.manifest, record.config].into_iter().chain(record.layers.iter().map(|layer| layer.digest)) {

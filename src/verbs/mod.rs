@@ -26,6 +26,7 @@ pub mod run;
 pub mod save;
 pub mod sbom;
 pub mod schema;
+pub mod sign;
 pub mod store;
 pub mod test;
 pub mod trust;

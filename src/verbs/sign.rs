@@ -1,0 +1,299 @@
+//! `parvis sign`: images signed where they are, and the statement on a release.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::diff::from_layout;
+use super::key::{RELEASE, Unlock, from_keys};
+use super::registry::{Reach, from_repository, reference};
+use super::save::from_output;
+use super::workplace::Workplace;
+use super::{Answer, Context};
+use crate::edge::keys::{self, Keys};
+use crate::edge::layout::{self, ArchiveFile, Handed};
+use crate::edge::output;
+use crate::edge::registry::Access;
+use crate::failure::Failure;
+use crate::image::archive::{ArchiveError, Files, ReadAt as _, TarFiles};
+use crate::image::layout::{Form, Layout, ListedImage, append};
+use crate::image::oci::Descriptor;
+use crate::image::repository::{Repository as _, WritableRepository};
+use crate::model::reference::{Pick, Reference};
+use crate::trust::key::SigningKey;
+use crate::trust::release;
+use crate::trust::sign::{SignError, sign};
+use crate::trust::simple::SimpleError;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to sign: an image in a registry, a layout folder or an archive (`:NAME` behind it picks one image of several), or
+    /// the statement on a release (default: `out` in the project)
+    targets: Vec<String>,
+    /// The key that signs: the name of one of your own, or a file in cosign's form
+    #[arg(long, value_name = "NAME|FILE", default_value = RELEASE)]
+    key: String,
+    #[command(flatten)]
+    unlock: Unlock,
+    /// Repository that the signature names, for an image of a layout or archive (default: by its name and `registry` in `parvis.yaml`)
+    #[arg(long, value_name = "REGISTRY/NAME")]
+    repository: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let targets = if arguments.targets.is_empty() {
+        let workplace = Workplace::open(context)?;
+        vec![workplace.folder.root().join("out").display().to_string()]
+    } else {
+        arguments.targets.clone()
+    };
+    let key = open_key(&arguments.key, &arguments.unlock, context)?;
+    let mut signed = Vec::new();
+    for target in &targets {
+        match layout::locate(target) {
+            Some((path, name)) => signed.extend(sign_path(&path, name, arguments, &key, context)?),
+            None => signed.push(sign_remote(&reference(target)?, arguments, &key, context)?),
+        }
+    }
+    let fingerprint = key.public().fingerprint();
+    context.answer(
+        || json!({"key": fingerprint, "signed": signed.iter().map(Signed::json).collect::<Vec<_>>()}),
+        || {
+            let mut lines: Vec<String> = signed.iter().map(Signed::line).collect();
+            lines.push(format!("by the key {fingerprint}"));
+            lines
+        },
+    );
+    Ok(())
+}
+
+/// Opens the key that signs, by its name or its file.
+pub fn open_key(text: &str, unlock: &Unlock, context: &Context<'_>) -> Result<SigningKey, Failure> {
+    let named = text.parse().ok().filter(|name| Keys::new(&context.config).has(name));
+    let passphrase = |shown: &str| unlock.open(shown, context);
+    match named {
+        Some(name) => Keys::new(&context.config).open(&name, &passphrase(text)?),
+        None if Path::new(text).is_file() => keys::signing_key(Path::new(text), &passphrase(text)?),
+        None => {
+            let folder = Keys::new(&context.config).folder().to_owned();
+            Err(keys::KeysError::Absent { name: text.to_owned(), folder })
+        }
+    }
+    .map_err(from_keys)
+}
+
+/// What was signed.
+struct Signed {
+    what: String,
+    digest: Option<String>,
+    /// Signatures that were not there before.
+    new: usize,
+    file: Option<PathBuf>,
+}
+
+impl Signed {
+    fn json(&self) -> Value {
+        json!({"what": self.what, "digest": self.digest, "new": self.new, "file": self.file})
+    }
+
+    fn line(&self) -> String {
+        let digest = self.digest.as_ref().map_or_else(String::new, |digest| format!("  {}", &digest[..19.min(digest.len())]));
+        let done = match (&self.file, self.new) {
+            (Some(file), _) => format!("signed: {}", file.display()),
+            (None, 0) => "was signed already".to_owned(),
+            (None, _) => "signed".to_owned(),
+        };
+        format!("{}{digest}  {done}", self.what)
+    }
+}
+
+fn sign_remote(wanted: &Reference, arguments: &Arguments, key: &SigningKey, context: &Context<'_>) -> Result<Signed, Failure> {
+    let remote = arguments.reach.open(context, &wanted.repository, Access::Write)?;
+    let absent = || Failure::no(format!("there is no `{wanted}`")).hint("push it first, or name a tag that exists");
+    let image = match &wanted.pick {
+        None => {
+            return Err(Failure::project(format!("`{wanted}` does not say which image"))
+                .hint("add a tag, or better a digest: what a tag stands for may change"));
+        }
+        Some(Pick::Tag(tag)) => remote.resolve(tag.as_str()).map_err(from_repository)?.ok_or_else(absent)?,
+        Some(Pick::Digest(digest)) => {
+            let (media_type, bytes) = remote.document(digest).map_err(from_repository)?.ok_or_else(absent)?;
+            Descriptor {
+                media_type,
+                digest: *digest,
+                size: bytes.len() as u64,
+                artifact_type: None,
+                platform: None,
+                annotations: [].into(),
+            }
+        }
+    };
+    sign_image(&remote, &wanted.repository.to_string(), &image, key)
+}
+
+fn sign_image(place: &dyn WritableRepository, repository: &str, image: &Descriptor, key: &SigningKey) -> Result<Signed, Failure> {
+    let new = sign(place, repository, image, key).map_err(from_sign)?;
+    Ok(Signed { what: repository.to_owned(), digest: Some(image.digest.to_string()), new, file: None })
+}
+
+fn from_sign(error: SignError) -> Failure {
+    match error {
+        SignError::Repository(error) | SignError::Simple(SimpleError::Repository(error)) => from_repository(error),
+        error => Failure::world("the image cannot be signed").because(error),
+    }
+}
+
+fn sign_path(
+    path: &Path,
+    name: Option<&str>,
+    arguments: &Arguments,
+    key: &SigningKey,
+    context: &Context<'_>,
+) -> Result<Vec<Signed>, Failure> {
+    match layout::open(path).map_err(|error| from_layout(&error))? {
+        Handed::Folder(folder) => {
+            let _held = output::hold(path).map_err(from_output)?;
+            let layout = Layout::open(&folder, &path.display().to_string(), Form::Folder).map_err(from_repository)?;
+            let signed = sign_all(&layout, name, arguments, key, context)?;
+            if let Some(additions) = layout.additions().map_err(from_repository)? {
+                output::add_to_layout(path, &additions).map_err(from_output)?;
+            }
+            Ok(signed)
+        }
+        Handed::File(file) => {
+            let mut first = [0];
+            let read = file
+                .read_at(&mut first, 0)
+                .map_err(|error| Failure::world(format!("cannot read `{}`", path.display())).because(error))?;
+            if read == 1 && first == *b"{" {
+                return sign_release(path, key).map(|signed| vec![signed]);
+            }
+            drop(file);
+            sign_archive(path, name, arguments, key, context)
+        }
+    }
+}
+
+fn sign_archive(
+    path: &Path,
+    name: Option<&str>,
+    arguments: &Arguments,
+    key: &SigningKey,
+    context: &Context<'_>,
+) -> Result<Vec<Signed>, Failure> {
+    // Whoever waited sees the archive that the other one left.
+    let _held = output::hold(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+        .map_err(from_output)?;
+    let Handed::File(file) = layout::open(path).map_err(|error| from_layout(&error))? else {
+        return Err(Failure::world(format!("`{}` became a folder meanwhile", path.display())));
+    };
+    let refused = |error: ArchiveError| {
+        let hint = error.hint();
+        Failure::project(format!("`{}` cannot be used as an archive of images", path.display())).because(error).maybe_hint(hint)
+    };
+    let files: TarFiles<'_, ArchiveFile> = TarFiles::new(&file).map_err(refused)?;
+    let files_as: &dyn Files = &files;
+    let layout = Layout::open(files_as, &path.display().to_string(), Form::Archive).map_err(from_repository)?;
+    let signed = sign_all(&layout, name, arguments, key, context)?;
+    if let Some(additions) = layout.additions().map_err(from_repository)? {
+        let write = |out: &mut dyn std::io::Write| append(&file, &files, &additions, out).map_err(std::io::Error::other);
+        output::write_whole(path, write).map_err(from_output)?;
+    }
+    Ok(signed)
+}
+
+/// Signs the images of a layout or archive, or the one of this name.
+fn sign_all(
+    layout: &Layout<'_>,
+    name: Option<&str>,
+    arguments: &Arguments,
+    key: &SigningKey,
+    context: &Context<'_>,
+) -> Result<Vec<Signed>, Failure> {
+    let is_it = |image: &&ListedImage| name.is_none_or(|name| image.names.iter().any(|known| known == name));
+    let images: Vec<&ListedImage> = layout.images().iter().filter(is_it).collect();
+    if images.is_empty() {
+        return Err(Failure::project(format!("`{}` holds no such image", layout.place()))
+            .hint("`parvis build` makes images, `parvis save` an archive of them"));
+    }
+    if images.len() > 1 && arguments.repository.is_some() {
+        return Err(
+            Failure::project("one repository is named for several images").hint("pick one image with `:NAME` behind the path")
+        );
+    }
+    let prefix = Workplace::open(context)
+        .ok()
+        .map(|workplace| workplace.project.registry.clone().unwrap_or_else(|| workplace.project.name.to_string()));
+    let mut signed = Vec::new();
+    for image in images {
+        // An image that stands under several names is signed once for each repository.
+        let mut repositories: Vec<String> = match &arguments.repository {
+            Some(repository) => vec![repository.clone()],
+            None => image.names.iter().map(|name| repository_of(name, prefix.as_deref())).collect(),
+        };
+        repositories.sort();
+        repositories.dedup();
+        if repositories.is_empty() {
+            return Err(Failure::project(format!("`{}` holds an image without a name", layout.place()))
+                .hint("say what it is with `--repository`"));
+        }
+        for repository in repositories {
+            signed.push(sign_image(layout, &repository, &image.descriptor, key)?);
+        }
+    }
+    Ok(signed)
+}
+
+/// Returns the repository of an image by the name under which a layout or archive lists it: without its tag, and below the
+/// project's registry where the name is only that of a recipe.
+pub fn repository_of(name: &str, prefix: Option<&str>) -> String {
+    if let Ok(reference) = name.parse::<Reference>() {
+        return reference.repository.to_string();
+    }
+    let untagged = name.rsplit_once(':').map_or(name, |(name, _)| name);
+    match prefix {
+        Some(prefix) if !untagged.contains('/') => format!("{prefix}/{untagged}"),
+        _ => untagged.to_owned(),
+    }
+}
+
+/// Signs the statement on a release, and writes it beside.
+fn sign_release(path: &Path, key: &SigningKey) -> Result<Signed, Failure> {
+    let shown = path.display();
+    let bytes = output::read_small(path, crate::image::canonical::LIMIT as u64).map_err(from_output)?;
+    let bytes = bytes.ok_or_else(|| Failure::project(format!("`{shown}` is too large for the statement on a release")))?;
+    let release = release::parse_unsigned(&bytes).map_err(|error| {
+        Failure::project(format!("`{shown}` is neither an archive of images nor the statement on a release")).because(error)
+    })?;
+    let signed =
+        release::sign(&release, key).map_err(|error| Failure::project(format!("`{shown}` cannot be signed")).because(error))?;
+    let signed = signed.to_bytes().map_err(|error| Failure::bug("the statement cannot be written").because(error))?;
+    let target = path.with_file_name(release::FILE);
+    let before = output::read_small(&target, crate::trust::bundle::LIMIT as u64).map_err(from_output)?;
+    let new = usize::from(before.as_ref() != Some(&signed));
+    if new == 1 {
+        output::write_whole(&target, |out| out.write_all(&signed)).map_err(from_output)?;
+    }
+    Ok(Signed { what: format!("{} {}", release.product, release.version), digest: None, new, file: Some(target) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repository_follows_from_the_name() {
+        let prefix = Some("registry.example/parish");
+        for (name, prefix, expected) in [
+            ("httpd", prefix, "registry.example/parish/httpd"),
+            ("httpd:1.4.0", prefix, "registry.example/parish/httpd"),
+            ("httpd", None, "httpd"),
+            ("civiparoisse/httpd:dev", prefix, "civiparoisse/httpd"),
+            ("other.example:5000/a/httpd:1", prefix, "other.example:5000/a/httpd"),
+        ] {
+            assert_eq!(repository_of(name, prefix), expected, "{name}");
+        }
+    }
+}
