@@ -95,6 +95,8 @@ enum Verb {
     Why(verbs::why::Arguments),
     /// List packages for which the archive has something newer
     Outdated(verbs::outdated::Arguments),
+    /// Rebuild what security fixes touch, and prove that nothing else changed
+    Rebuild(verbs::rebuild::Arguments),
     /// Say what differs between two images
     Diff(verbs::diff::Arguments),
     /// Say whether built images may be handed to others: secrets, setuid files, root, size, support
@@ -166,6 +168,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),
         Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
+        Verb::Rebuild(arguments) => verbs::rebuild::run(&arguments, &context),
         Verb::Diff(arguments) => verbs::diff::run(&arguments, &context),
         Verb::Gate(arguments) => verbs::gate::run(&arguments, &context),
         Verb::Check(arguments) => verbs::check::run(&arguments, &context),

@@ -12,6 +12,7 @@ pub mod name;
 pub mod number;
 pub mod problem;
 pub mod project;
+pub mod rebuild;
 pub mod recipe;
 pub mod reference;
 pub mod release;

@@ -14,7 +14,7 @@ use crate::model::tree::{Entry, Tree, TreePath};
 use crate::screen::size;
 
 /// Days before the end of a suite's support from which on it is said.
-const NOTICE_DAYS: i64 = 183;
+pub const NOTICE_DAYS: i64 = 183;
 
 /// One of the gates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

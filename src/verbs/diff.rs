@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 }
 
 /// An image with all that is compared.
-struct Image {
+pub struct Image {
     tree: Tree,
     database: BTreeMap<TreePath, Vec<u8>>,
     config: Configuration,
@@ -113,17 +113,21 @@ impl Image {
     ) -> Result<Self, Failure> {
         let store = open_store(context)?;
         let planned = Planned::of(workplace, context, &store, &[name.to_string()], platform)?;
+        // Not `Failure::no`: that would say that the images differ.
+        Self::of_plan(context, &planned, name)?.ok_or_else(|| {
+            Failure::project(format!("the image `{name}` is not built, or not as the recipes are now"))
+                .hint(format!("run `parvis build {name}`"))
+        })
+    }
+
+    /// Reads an image of a plan; nothing where it was not built.
+    pub fn of_plan(context: &Context<'_>, planned: &Planned<'_>, name: &ImageName) -> Result<Option<Self>, Failure> {
         let (plan, site) = (&planned.plan, planned.site(context));
         let step = plan.images.iter().find(|image| image.name == *name).map(|image| image.image_step().key);
         let step = step.ok_or_else(|| Failure::bug(format!("the plan lacks `{name}`")))?;
-        // Not `Failure::no`: that would say that the images differ.
-        let not_built = || {
-            Failure::project(format!("the image `{name}` is not built, or not as the recipes are now"))
-                .hint(format!("run `parvis build {name}`"))
-        };
-        let record = site.image(&step)?.ok_or_else(not_built)?;
-        let tree = execute::finished(&site, plan, name)?.ok_or_else(not_built)?;
-        let config = store.read_blob(&record.config, canonical::LIMIT as u64).map_err(from_store)?;
+        let Some(record) = site.image(&step)? else { return Ok(None) };
+        let Some(tree) = execute::finished(&site, plan, name)? else { return Ok(None) };
+        let config = planned.store.read_blob(&record.config, canonical::LIMIT as u64).map_err(from_store)?;
         let config = oci::parse_config(&config, record.layers.len()).map_err(|error| {
             Failure::world(format!("the configuration of `{name}` in the store is damaged"))
                 .because(error)
@@ -133,7 +137,7 @@ impl Image {
         let status = execute::read_path(&site, &tree, STATUS.as_bytes())?;
         let path = TreePath::parse(STATUS.as_bytes()).map_err(|error| Failure::bug(error.to_string()))?;
         let database = status.into_iter().map(|content| (path.clone(), content)).collect();
-        Ok(Self { tree, database, config, layer_sizes: record.layers.iter().map(|layer| layer.size).collect() })
+        Ok(Some(Self { tree, database, config, layer_sizes: record.layers.iter().map(|layer| layer.size).collect() }))
     }
 
     /// Reads an image of a layout or archive.
@@ -163,7 +167,8 @@ impl Image {
         Ok(Self { tree, database: hashing.kept, config: image.config.clone(), layer_sizes })
     }
 
-    fn side(&self) -> Side<'_> {
+    /// Returns what is compared.
+    pub fn side(&self) -> Side<'_> {
         Side { tree: &self.tree, database: &self.database, config: &self.config, layer_sizes: &self.layer_sizes }
     }
 }

@@ -107,7 +107,8 @@ fn mode(arguments: &Arguments) -> Result<(Mode, Vec<String>), Failure> {
     }
 }
 
-fn from_locking(error: &LockingError) -> Failure {
+/// Turns what locking says into what a person reads.
+pub fn from_locking(error: &LockingError) -> Failure {
     let hint = error.hint();
     Failure::project(error.to_string()).maybe_hint(hint)
 }

@@ -20,6 +20,7 @@ pub mod outdated;
 pub mod plan;
 pub mod pull;
 pub mod push;
+pub mod rebuild;
 pub mod registry;
 pub mod release;
 pub mod run;

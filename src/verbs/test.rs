@@ -80,6 +80,7 @@ impl TestResult {
         json!({"image": image, "line": line, "test": name, "passed": self.passed(), "faults": faults, "seconds": seconds})
     }
 
+    /// Returns the verdict and what was found, as lines.
     pub fn lines(&self) -> Vec<String> {
         let Self { image, line, name, faults, .. } = self;
         let verdict = format!("{} {image}: {name}", if self.passed() { "ok    " } else { "FAILED" });

@@ -289,6 +289,18 @@ impl<'a> Planned<'a> {
         platform: Option<&str>,
     ) -> Result<Self, Failure> {
         let lock = workplace.lock()?;
+        Self::with_lock(workplace, lock, context, store, images, platform)
+    }
+
+    /// Makes the plan for images of a project with a lock that fits its recipes, and that need not stand in its folder.
+    pub fn with_lock(
+        workplace: Workplace,
+        lock: Lock,
+        context: &Context<'_>,
+        store: &'a Store,
+        images: &[String],
+        platform: Option<&str>,
+    ) -> Result<Self, Failure> {
         let platform = workplace.platform(context, platform)?;
         let names = workplace.select(images)?;
         let sources = workplace.sources(&names, store)?;

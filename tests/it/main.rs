@@ -22,6 +22,7 @@ mod openpgp;
 mod pipeline;
 mod push;
 mod real;
+mod rebuild;
 mod recipes;
 mod registry;
 mod resolve;

@@ -42,6 +42,8 @@ pub const STACKS: &str = "compose";
 
 /// How many recipes, or stacks, a project may have.
 const MOST_RECIPES: usize = 1000;
+/// Names of a folder that is listed, at most.
+const MOST_ENTRIES: usize = 10_000;
 
 /// A project folder that cannot be read as one.
 #[derive(Debug, thiserror::Error)]
@@ -245,6 +247,26 @@ impl ProjectFolder {
             Err(ProjectError::Missing { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the names of what stands in a folder of the project, sorted, without what is hidden; none where there is no such folder.
+    pub fn entries(&self, place: &str) -> Result<Vec<String>, ProjectError> {
+        let handle = match self.open_beneath(place.as_bytes()) {
+            Err(ProjectError::Missing { .. }) => return Ok(Vec::new()),
+            handle => handle?,
+        };
+        let folder = Dir::read_from(&handle).map_err(|error| failed("read", place.as_bytes(), error.into()))?;
+        let mut names = Vec::new();
+        for entry in folder {
+            let entry = entry.map_err(|error| failed("read", place.as_bytes(), error.into()))?;
+            let name = entry.file_name().to_str().ok().filter(|name| !name.starts_with('.'));
+            names.extend(name.map(str::to_owned));
+            if names.len() > MOST_ENTRIES {
+                return Err(ProjectError::TooMany { path: place.into(), limit: MOST_ENTRIES });
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Replaces a file of the project in one step: the old one stays until the new one is whole. Its folder must exist.

@@ -7,7 +7,7 @@ mod machine;
 mod place;
 mod start;
 mod stop;
-mod words;
+pub mod words;
 
 use std::path::PathBuf;
 

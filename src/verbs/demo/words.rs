@@ -18,6 +18,11 @@ macro_rules! both {
 /// The words around a failure in French, as a French reader expects them.
 static FRENCH: Labels = Labels { error: "erreur :", because: "cause :", hint: "conseil :" };
 
+/// Gives a failure the words of a language around it.
+pub fn in_language(failure: Failure, language: Language) -> Failure {
+    if language == Language::French { failure.labelled(&FRENCH) } else { failure }
+}
+
 /// Something that stops a command.
 #[derive(Debug)]
 pub enum Problem {
@@ -110,7 +115,7 @@ impl Problem {
             Kind::Bug => Failure::bug(message),
         };
         let failure = failure.maybe_hint(self.hint(language)).maybe_because(self.cause());
-        if language == Language::French { failure.labelled(&FRENCH) } else { failure }
+        in_language(failure, language)
     }
 
     fn cause(&self) -> Option<String> {

@@ -46,6 +46,16 @@ pub fn archive() -> Repo {
     repo
 }
 
+/// Returns an archive with the world in it and this library in place of its own; no suite has a fix. It is published.
+pub fn archive_of(libfoo: &Deb) -> Repo {
+    let mut repo = Repo::new();
+    for deb in packages() {
+        repo.add(Suite::Main, if deb.name() == libfoo.name() { libfoo } else { deb });
+    }
+    repo.publish();
+    repo
+}
+
 /// Returns all packages of main.
 pub fn packages() -> &'static [Deb] {
     static PACKAGES: OnceLock<Vec<Deb>> = OnceLock::new();

@@ -1,0 +1,113 @@
+//! The folder `rebuilds/`: one folder per security rebuild, written by `parvis rebuild` and never changed afterwards.
+//!
+//! ```text
+//! rebuilds/1.4.0-sec.1/        the name: of a project without numbers, sec.1
+//! ├── rebuild.json             what was done, for programs; canonical JSON
+//! ├── parvis.lock              the lock that it gave
+//! ├── openvex.json             the holes that were closed
+//! ├── report.md  report.html   the report in English
+//! └── rapport.md rapport.html  the report in French
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::digest::FileDigest;
+use super::number::{Number, Stage};
+
+/// The folder's name in a project.
+pub const FOLDER: &str = "rebuilds";
+/// The number of the format of `rebuild.json`.
+pub const FORMAT: u32 = 1;
+/// The file that says what was done.
+pub const RECORD: &str = "rebuild.json";
+
+/// The name of a rebuild: it is given once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// The release that was rebuilt; nothing where the project has no numbers.
+    pub release: Option<Number>,
+    /// Counted from 1, for each release on its own.
+    pub count: u32,
+}
+
+impl Name {
+    /// Returns the first name that was not given yet.
+    #[must_use]
+    pub fn next(release: Option<Number>, given: &[Self]) -> Self {
+        let last = given.iter().filter(|name| name.release == release).map(|name| name.count).max();
+        Self { release, count: last.unwrap_or(0).saturating_add(1) }
+    }
+
+    /// Returns the number of a rebuilt release.
+    #[must_use]
+    pub fn number(self) -> Option<Number> {
+        self.release.map(|release| Number { stage: Stage::Security(self.count), ..release })
+    }
+}
+
+impl From<Number> for Name {
+    fn from(number: Number) -> Self {
+        let count = if let Stage::Security(count) = number.stage { count } else { 0 };
+        Self { release: Some(number.release()), count }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number() {
+            Some(number) => number.fmt(formatter),
+            None => write!(formatter, "sec.{}", self.count),
+        }
+    }
+}
+
+impl FromStr for Name {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let loose = |text: &str| {
+            let count = text.strip_prefix("sec.")?;
+            let plain = count.bytes().all(|byte| byte.is_ascii_digit()) && !count.starts_with('0');
+            Some(Self { release: None, count: count.parse().ok().filter(|_| plain)? })
+        };
+        let numbered = |text: &str| text.parse::<Number>().ok().filter(|number| matches!(number.stage, Stage::Security(_)));
+        loose(text).or_else(|| numbered(text).map(Self::from)).ok_or(InvalidName)
+    }
+}
+
+/// A text that is not the name of a rebuild.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is neither `sec.N` nor `X.Y.Z-sec.N`")]
+pub struct InvalidName;
+
+/// What another run has to know of a rebuild.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Record {
+    pub format: u32,
+    pub name: String,
+    /// The digest of the lock that it began with.
+    pub base_lock: FileDigest,
+    /// The digest of the lock that it gave.
+    pub lock: FileDigest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_counted_for_each_release_and_never_given_twice() {
+        let given: Vec<Name> = ["sec.1", "sec.10", "1.4.0-sec.2", "1.5.0-sec.7"].map(|text| text.parse().unwrap()).to_vec();
+        let next = |release: Option<&str>| Name::next(release.map(|text| text.parse().unwrap()), &given).to_string();
+        assert_eq!([next(None), next(Some("1.4.0")), next(Some("1.6.0"))], ["sec.11", "1.4.0-sec.3", "1.6.0-sec.1"]);
+        for name in &given {
+            assert_eq!(name.to_string().parse::<Name>().unwrap(), *name);
+        }
+        for text in ["", "sec.", "sec.0", "sec.01", "sec.-1", "1.4.0", "1.4.0-rc.1", "sec.1/..", "sec.99999999999"] {
+            assert!(text.parse::<Name>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! `parvis rebuild`: what a parish runs when a security fix is out.
+//!
+//! Nothing of the project is touched until everything was proven. Then the folder of the rebuild appears whole, with the new lock in it,
+//! and only after that `parvis.lock` is replaced: a run that is killed between the two is finished by the next.
+
+mod prove;
+mod report;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::archive::Mirrors;
+use super::build::{carry_out, publish};
+use super::changelogs::{Account, Reading};
+use super::lists::{self, Lists};
+use super::lock::{Allowed, from_locking};
+use super::test::{self, TestResult};
+use super::workplace::{LOCK_FILE, Planned, Workplace, open_store, read_lock};
+use super::{Answer, Context, held};
+use crate::edge::output::{NewFolder, OutputError};
+use crate::edge::store::Store;
+use crate::execute::Built;
+use crate::failure::Failure;
+use crate::image::{canonical, proof::Proof};
+use crate::model::digest::FileDigest;
+use crate::model::lock::Lock;
+use crate::model::name::ImageName;
+use crate::model::number::Number;
+use crate::model::rebuild::{FOLDER, FORMAT, Name, RECORD, Record};
+use crate::model::releases;
+use crate::plan::gates::NOTICE_DAYS;
+use crate::plan::locking::{Inputs, Mode, make};
+use crate::plan::news::{Moves, Upload, moves};
+use words::Words;
+
+/// Bytes of a record at most.
+const RECORD_LIMIT: u64 = 16 << 20;
+
+/// Options of `parvis rebuild`; none is needed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit code: 0 where it is done or there is nothing to do, 1 where a test fails or something changed that was not announced, \
+    2 where the project is refused, 3 where the network or the disk fails. In every case but the first the project stays as it was."
+)]
+pub struct Arguments {
+    /// The release that is rebuilt, such as `1.4.0` (default: the one that the lock is of)
+    #[arg(value_name = "RELEASE")]
+    release: Option<Number>,
+    /// Take all updates of the archive, not only security fixes
+    #[arg(long)]
+    all: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on though the distribution gets no security fixes any more
+    #[arg(long)]
+    past_support: bool,
+    #[command(flatten)]
+    allowed: Allowed,
+}
+
+/// What is going to be done, before anything is.
+pub struct Intention {
+    pub name: Name,
+    pub moves: Moves,
+    /// In the order of the uploads.
+    pub accounts: Vec<Result<Account, String>>,
+    /// The images that are built anew, and those that stay.
+    pub touched: Vec<ImageName>,
+    pub untouched: Vec<ImageName>,
+    /// Bytes that have to be fetched.
+    pub fetch: u64,
+    /// Updates that no security suite has and that stay where they are.
+    pub waiting: usize,
+}
+
+/// An image before and after.
+pub struct Rebuilt {
+    pub name: ImageName,
+    pub before: Built,
+    pub after: Built,
+    /// Bytes of layers that the image before does not have.
+    pub fresh: u64,
+    /// The packages of it that are another version, new, or gone.
+    pub changed: BTreeSet<String>,
+    pub proof: Proof,
+}
+
+/// What was done.
+pub struct Done {
+    pub intention: Intention,
+    pub images: Vec<Rebuilt>,
+    pub tests: Vec<TestResult>,
+    pub platform: String,
+    pub project: String,
+    pub base_lock: FileDigest,
+    pub lock: FileDigest,
+    /// The date of the archive that the fixes are from, RFC 3339.
+    pub date: String,
+}
+
+/// Rebuilds what security fixes touch.
+pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let words = Words(context.language);
+    let store = open_store(context)?;
+    let workplace = Workplace::open(context)?;
+    let mut finished = Vec::new();
+    while let Some((name, lock)) = unfinished(&workplace)? {
+        context.screen.note(&words.finishes(&name));
+        if arguments.dry_run {
+            break;
+        }
+        settle(context, &store, &lock)?;
+        finished.push(name.to_string());
+    }
+    let base = workplace.lock()?;
+    support(&workplace, &base, context, words, arguments.past_support)?;
+    verify_upstream(&workplace);
+    let Lists { universes, archives } = lists::read(&workplace, context, &store, Some(&base), &arguments.allowed.names())?;
+    let (project, catalog) = (&workplace.project, &workplace.catalog);
+    let inputs = Inputs { project, catalog, universes: &universes, archives, previous: Some(&base) };
+    let mode = if arguments.all { Mode::UpdateAll } else { Mode::Security };
+    let moved = make(&inputs, &mode).map_err(|error| from_locking(&error))?;
+    let images: Vec<ImageName> = catalog.iter().map(|member| member.recipe.name.clone()).collect();
+    let waiting = crate::plan::news::available(&crate::plan::news::Held::of_lock(&moved), &images, &universes);
+    let moves = moves(&base, &moved, project);
+    if moves.is_empty() {
+        let document = json!({ "format": FORMAT, "name": Value::Null, "finished": finished, "waiting": waiting.len() });
+        context.answer(|| document, || words.nothing(waiting.len(), arguments.all, !finished.is_empty()));
+        return Ok(());
+    }
+    let name = next_name(&workplace, arguments.release)?;
+    let before = Planned::with_lock(Workplace::open(context)?, base, context, &store, &[], None)?;
+    let after = Planned::with_lock(workplace, moved, context, &store, &[], None)?;
+    let intention = intend(context, name, moves, waiting.len(), &before, &after)?;
+    if !context.json {
+        words.intention(&intention).iter().for_each(|line| context.screen.say(line));
+    }
+    if arguments.dry_run {
+        if context.json {
+            context.screen.document(&intention.to_json());
+        }
+        return Ok(());
+    }
+    let done = carry(context, words, intention, &before, &after)?;
+    keep(context, &after.workplace, &done, &after.lock)?;
+    settle(context, &store, &after.lock)?;
+    context.answer(|| done.to_json(), || words.done(&done, &place(&after.workplace, &done.intention.name)));
+    Ok(())
+}
+
+/// Checks that what is rebuilt is what its makers released.
+///
+/// The lock and the recipes are those of the project's folder. A release that was fetched as a signed statement is verified here, once
+/// `parvis verify` can say whether a folder is what a statement names.
+const fn verify_upstream(_workplace: &Workplace) {}
+
+/// Refuses to rebuild what nobody mends any more, and tells half a year before.
+fn support(workplace: &Workplace, lock: &Lock, context: &Context<'_>, words: Words, past: bool) -> Answer {
+    let Ok(now) = jiff::Timestamp::from_second(context.now) else { return Ok(()) };
+    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    for rule in workplace.project.suites.iter().filter(|rule| lock.archives.iter().any(|state| state.suite == rule.name)) {
+        let Some(until) = rule.support_until else { continue };
+        let left = today.until(until).map_or(0, |span| i64::from(span.get_days()));
+        let overdue =
+            workplace.project.gates.past_support.iter().any(|rule_of| rule_of.suite == rule.name && rule_of.until >= today);
+        if left < 0 && !past && !overdue {
+            return Err(words.unsupported(rule.name.as_str(), &until.to_string()));
+        }
+        if left <= NOTICE_DAYS {
+            context.screen.note(&words.support_ends(rule.name.as_str(), &until.to_string(), left));
+        }
+    }
+    Ok(())
+}
+
+/// Finds a rebuild whose lock should have replaced the project's, and did not.
+fn unfinished(workplace: &Workplace) -> Result<Option<(Name, Lock)>, Failure> {
+    let Some(current) = workplace.folder.read(LOCK_FILE, RECORD_LIMIT)? else { return Ok(None) };
+    let current = FileDigest::of(&current);
+    for (name, record) in records(workplace)?.into_iter().rev() {
+        if record.base_lock == current && record.lock != current {
+            let path = format!("{FOLDER}/{name}/{LOCK_FILE}");
+            let bytes = workplace.folder.read(&path, RECORD_LIMIT)?.unwrap_or_default();
+            if FileDigest::of(&bytes) == record.lock {
+                return Ok(read_lock(&workplace.folder, &path)?.map(|lock| (name, lock)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Reads the records of all rebuilds, by name.
+fn records(workplace: &Workplace) -> Result<BTreeMap<Name, Record>, Failure> {
+    let mut records = BTreeMap::new();
+    for name in names(workplace)? {
+        let path = format!("{FOLDER}/{name}/{RECORD}");
+        let Some(bytes) = workplace.folder.read(&path, RECORD_LIMIT)? else { continue };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::project(format!("`{path}` cannot be read")).because(error).hint("restore it from version control")
+        })?;
+        if record.format == FORMAT {
+            records.insert(name, record);
+        }
+    }
+    Ok(records)
+}
+
+/// Returns the names that were given to rebuilds, here or in published releases.
+fn names(workplace: &Workplace) -> Result<Vec<Name>, Failure> {
+    let rebuilds = workplace.folder.entries(FOLDER)?;
+    let releases = workplace.folder.entries(releases::FOLDER)?;
+    let released = releases.iter().filter_map(|name| name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".lock")));
+    let mut names: Vec<Name> = rebuilds.iter().map(String::as_str).chain(released).filter_map(|name| name.parse().ok()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+/// Finds which release the project's lock is of, through rebuilds, and returns the next name.
+fn next_name(workplace: &Workplace, asked: Option<Number>) -> Result<Name, Failure> {
+    let digest = |path: &str| -> Result<Option<FileDigest>, Failure> {
+        Ok(workplace.folder.read(path, RECORD_LIMIT)?.map(|bytes| FileDigest::of(&bytes)))
+    };
+    let mut release = None;
+    if let Some(current) = digest(LOCK_FILE)? {
+        for name in workplace.folder.entries(releases::FOLDER)? {
+            let number = name.strip_suffix(".lock").and_then(|name| name.parse::<Number>().ok());
+            let Some(number) = number.filter(|number| !number.is_candidate()) else { continue };
+            if digest(&format!("{}/{name}", releases::FOLDER))? == Some(current) {
+                release = release.max(Some(number.release()));
+            }
+        }
+        let rebuilt = records(workplace)?.into_iter().rev().find(|(_, record)| record.lock == current);
+        release = release.or_else(|| rebuilt.and_then(|(name, _)| name.release));
+    }
+    if let Some(asked) = asked.map(Number::release)
+        && release != Some(asked)
+    {
+        let is = release.map_or_else(|| "of no numbered release".to_owned(), |release| format!("of `{release}`"));
+        return Err(Failure::project(format!("`{LOCK_FILE}` is {is}, not of `{asked}`"))
+            .hint(format!("check out the version `{asked}` of the project, then run `parvis rebuild`")));
+    }
+    Ok(Name::next(release, &names(workplace)?))
+}
+
+/// Works out everything that is shown before anything is done. Only changelogs are fetched for it.
+fn intend(
+    context: &Context<'_>,
+    name: Name,
+    moves: Moves,
+    waiting: usize,
+    before: &Planned<'_>,
+    after: &Planned<'_>,
+) -> Result<Intention, Failure> {
+    let key = |planned: &Planned<'_>, name: &ImageName| {
+        planned.plan.images.iter().find(|image| image.name == *name).map(|image| image.image_step().key)
+    };
+    let (touched, untouched) = after.names.iter().cloned().partition(|name: &ImageName| key(before, name) != key(after, name));
+    let site = after.site(context);
+    let fetch = site.missing(&site.wanted(&after.plan)?)?.iter().map(|package| package.size).sum();
+    let accounts = accounts(context, after, &moves)?;
+    Ok(Intention { name, moves, accounts, touched, untouched, fetch, waiting })
+}
+
+/// Reads what the changelogs say of all moves.
+fn accounts(context: &Context<'_>, after: &Planned<'_>, moves: &Moves) -> Result<Vec<Result<Account, String>>, Failure> {
+    let mirrors = Mirrors::find(context, &after.workplace)?;
+    let reading = Reading { context, store: after.store, mirrors: &mirrors, archives: held::archives(&after.workplace) };
+    reading.read(&moves.uploads.iter().collect::<Vec<&Upload>>())
+}
+
+/// Builds, tests and proves. Nothing but the store is written.
+fn carry(
+    context: &Context<'_>,
+    words: Words,
+    mut intention: Intention,
+    before: &Planned<'_>,
+    after: &Planned<'_>,
+) -> Result<Done, Failure> {
+    let (old_site, new_site) = (before.site(context), after.site(context));
+    if !old_site.is_finished(&before.plan)? {
+        context.screen.note(&words.builds_base());
+    }
+    let old = carry_out(context, before, &old_site).map_err(|failure| words.no_base(failure))?;
+    let new = carry_out(context, after, &new_site)?;
+    let tests = test::try_images(context, after, |name| intention.touched.contains(name))?;
+    let failed: Vec<String> = tests.iter().filter(|result| !result.passed()).flat_map(TestResult::lines).collect();
+    failed.iter().for_each(|line| context.screen.note(line));
+    test::all_passed(&tests)?;
+    let images = prove::all(context, words, &intention, before, after, (&old, &new))?;
+    // Everything is at hand now, so whichever run this is reads the same package of each source.
+    intention.accounts = accounts(context, after, &intention.moves)?;
+    let digest = |lock: &Lock| FileDigest::of(lock.render().as_bytes());
+    let date = jiff::Timestamp::from_second(after.lock.epoch)
+        .map_err(|error| Failure::project(format!("the archive's date is none: {error}")).hint("run `parvis lock`"))?;
+    Ok(Done {
+        intention,
+        images,
+        tests,
+        platform: after.plan.platform.to_string(),
+        project: after.workplace.project.name.to_string(),
+        base_lock: digest(&before.lock),
+        lock: digest(&after.lock),
+        date: date.to_string(),
+    })
+}
+
+fn place(workplace: &Workplace, name: &Name) -> String {
+    workplace.folder.root().join(FOLDER).join(name.to_string()).display().to_string()
+}
+
+/// Writes the folder of the rebuild, which appears whole.
+///
+/// The statement to be signed is `rebuild.json`; the parish's key signs it here, once `parvis sign` can sign a file of a project.
+fn keep(context: &Context<'_>, workplace: &Workplace, done: &Done, lock: &Lock) -> Answer {
+    let bug = |error: canonical::JsonError| Failure::bug("the record of the rebuild cannot be written").because(error);
+    let record = canonical::to_bytes(&done.to_json()).map_err(bug)?;
+    let vex = report::vex(done).map_err(bug)?;
+    let target = workplace.folder.root().join(FOLDER).join(done.intention.name.to_string());
+    let failed = |error: OutputError| {
+        let hint = error.hint();
+        Failure::world(error.to_string())
+            .maybe_hint(hint)
+            .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
+    };
+    let folder = NewFolder::begin(&target).map_err(failed)?;
+    let mut files: Vec<(&str, Vec<u8>)> = vec![(RECORD, record), (LOCK_FILE, lock.render().into_bytes()), ("openvex.json", vex)];
+    for (name, language, html) in report::FILES {
+        files.push((name, report::write(done, language, html).into_bytes()));
+    }
+    for (name, bytes) in &files {
+        folder.file(name, false, |out| out.write_all(bytes)).map_err(failed)?;
+    }
+    let _ = context;
+    folder.appear(|_| false).map_err(failed)
+}
+
+/// Makes a lock the project's, and leaves the layout of its images in `out/`.
+fn settle(context: &Context<'_>, store: &Store, lock: &Lock) -> Answer {
+    let workplace = Workplace::open(context)?;
+    let planned = Planned::with_lock(workplace, lock.clone(), context, store, &[], None)?;
+    let built = carry_out(context, &planned, &planned.site(context))?;
+    let folder = &planned.workplace.folder;
+    folder.replace(LOCK_FILE, lock.render().as_bytes())?;
+    publish(store, &folder.root().join("out"), &built, &planned.plan.platform)
+}
+
+impl Intention {
+    fn to_json(&self) -> Value {
+        let upload = |(upload, account): (&Upload, &Result<Account, String>)| {
+            let mut document = upload.to_json();
+            document["changelog"] = match account {
+                Ok(account) => account.to_json(),
+                Err(why) => json!({ "unread": why }),
+            };
+            document
+        };
+        let removed = |(name, architecture, version): &(_, _, String)| {
+            let (name, architecture): (&crate::model::name::PackageName, &crate::model::name::Architecture) =
+                (name, architecture);
+            json!({ "package": name, "architecture": architecture, "from": version })
+        };
+        json!({
+            "format": FORMAT,
+            "name": self.name.to_string(),
+            "release": self.name.release,
+            "updates": self.moves.uploads.iter().zip(&self.accounts).map(upload).collect::<Vec<_>>(),
+            "removed": self.moves.removed.iter().map(removed).collect::<Vec<_>>(),
+            "touched": self.touched,
+            "untouched": self.untouched,
+        })
+    }
+}
+
+impl Done {
+    /// Returns the bytes of layers that no image before has, and those of all layers of the images that were built, each counted once.
+    fn bytes(&self) -> (u64, u64) {
+        let layers = |built: fn(&Rebuilt) -> &Built| {
+            let layers = self.images.iter().flat_map(move |image| &built(image).record.layers);
+            layers.map(|layer| (layer.digest, layer.size)).collect::<BTreeMap<_, _>>()
+        };
+        let (old, new) = (layers(|image| &image.before), layers(|image| &image.after));
+        let fresh = new.iter().filter(|(digest, _)| !old.contains_key(digest)).map(|(_, size)| size).sum();
+        (fresh, new.values().sum())
+    }
+
+    /// Returns what is written down and printed: nothing in it is of this machine or of this hour.
+    fn to_json(&self) -> Value {
+        let mut document = self.intention.to_json();
+        let image = |image: &Rebuilt| {
+            json!({
+                "name": image.name,
+                "before": image.before.record.manifest.to_string(),
+                "after": image.after.record.manifest.to_string(),
+                "bytes": image.after.record.size(),
+                "new_bytes": image.fresh,
+                "by_scripts": image.proof.by_scripts,
+            })
+        };
+        let test = |test: &TestResult| json!({ "image": test.image, "line": test.line, "test": test.name });
+        for (key, value) in [
+            ("project", json!(self.project)),
+            ("platform", json!(self.platform)),
+            ("date", json!(self.date)),
+            ("base_lock", json!(self.base_lock.to_string())),
+            ("lock", json!(self.lock.to_string())),
+            ("parvis", json!(env!("CARGO_PKG_VERSION"))),
+            ("images", self.images.iter().map(image).collect()),
+            ("tests", self.tests.iter().map(test).collect()),
+        ] {
+            document[key] = value;
+        }
+        document
+    }
+}

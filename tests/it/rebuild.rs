@@ -1,0 +1,154 @@
+//! `parvis rebuild`: only fixes move, it is shown before, proven after, numbered, and told to volunteers.
+
+use std::fs;
+
+use crate::kit::fakerepo::{Repo, Suite};
+use crate::kit::project::Project;
+use crate::kit::world;
+
+const OLD: (&str, &str, &str, &str) = ("1.0-1", "unstable", "medium", "First.");
+const FIX: (&str, &str, &str, &str) = ("1.0-1+deb13u1", "trixie-security", "high", "Closes CVE-2025-0001 <script>.");
+
+/// An archive without a fix, and a project with its images built.
+fn built() -> (Repo, Project) {
+    let repo = world::archive_of(&world::libfoo("1.0-1").changelog(&[OLD]));
+    let project = Project::sample(&repo);
+    project.recipe("other", "description: Without the library.\nfrom: scratch\npackages: [dash]\n");
+    project.run(&["lock"], 0);
+    project.run(&["build"], 0);
+    (repo, project)
+}
+
+fn fix(repo: &mut Repo) {
+    repo.date += 60;
+    repo.add(Suite::Security, &world::libfoo("1.0-1+deb13u1").changelog(&[FIX, OLD])).publish();
+}
+
+/// Returns the digests of the images in the layout, by name.
+fn digests(project: &Project) -> Vec<(String, String)> {
+    let index: serde_json::Value = serde_json::from_str(&project.read("out/index.json")).unwrap();
+    let one = |image: &serde_json::Value| {
+        let name = image["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap();
+        (name.to_owned(), image["digest"].as_str().unwrap().to_owned())
+    };
+    index["manifests"].as_array().unwrap().iter().map(one).collect()
+}
+
+#[test]
+fn a_fix_is_shown_built_proven_numbered_and_told() {
+    let (mut repo, project) = built();
+    let said = project.run(&["rebuild"], 0);
+    assert_eq!(said.out, "nothing to do: no security fix is out\n");
+    assert!(!project.path().join("rebuilds").exists());
+    let (before, lock) = (digests(&project), project.read("parvis.lock"));
+    fix(&mut repo);
+    let said = project.run(&["rebuild", "--dry-run"], 0);
+    assert!(said.out.starts_with("This will change (sec.1):\n  foo 1.0-1 → 1.0-1+deb13u1\n"), "{}", said.out);
+    assert!(said.out.contains("    security fix, urgency high: CVE-2025-0001\n    in base, app\n"), "{}", said.out);
+    assert!(said.out.contains("images built anew: 2 of 3\n"), "{}", said.out);
+    assert_eq!((project.read("parvis.lock"), project.path().join("rebuilds").exists()), (lock.clone(), false));
+
+    let said = project.run(&["rebuild"], 0);
+    assert!(said.out.contains("sec.1 is built: 1 tests passed, and nothing changed but what is listed above\n"), "{}", said.out);
+    assert!(project.read("parvis.lock").contains("1.0-1+deb13u1"));
+    assert_eq!(project.read("parvis.lock"), project.read("rebuilds/sec.1/parvis.lock"));
+    let after = digests(&project);
+    let same: Vec<&str> = after.iter().filter(|image| before.contains(image)).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(same, ["other"], "an image without the library keeps its digest");
+    let record: serde_json::Value = serde_json::from_str(&project.read("rebuilds/sec.1/rebuild.json")).unwrap();
+    assert_eq!(record["touched"], serde_json::json!(["base", "app"]));
+    assert_eq!(record["updates"][0]["changelog"]["advisories"], serde_json::json!(["CVE-2025-0001"]));
+    let vex = project.read("rebuilds/sec.1/openvex.json");
+    assert!(
+        vex.contains("\"https://openvex.dev/ns/v0.2.0\"") && vex.contains("pkg:deb/debian/libfoo@1.0-1%2Bdeb13u1?arch="),
+        "{vex}"
+    );
+    for (name, digest) in after.iter().filter(|(name, _)| name != "other") {
+        assert!(vex.contains(&format!("pkg:oci/{name}@{digest}")), "{vex}");
+    }
+    let report = project.read("rebuilds/sec.1/report.md");
+    assert!(report.contains("- `foo` 1.0-1 → 1.0-1+deb13u1: security fix, urgency high: CVE-2025-0001\n"), "{report}");
+    let page = project.read("rebuilds/sec.1/rapport.html");
+    assert!(page.contains("correctif de sécurité, urgence haute : CVE-2025-0001") && !page.contains("<script>"), "{page}");
+
+    let again = project.run(&["rebuild", "--lang", "fr"], 0);
+    assert_eq!(again.out, "rien à faire : aucun correctif de sécurité n’est paru\n");
+    assert!(!project.path().join("rebuilds/sec.2").exists());
+}
+
+#[test]
+fn two_parishes_with_the_same_release_and_archive_get_the_same_bytes() {
+    let (mut repo, one) = built();
+    let two = Project::sample(&repo);
+    two.recipe("other", &one.read("recipes/other.yaml"));
+    two.write("parvis.lock", &one.read("parvis.lock"));
+    fix(&mut repo);
+    one.run(&["rebuild", "--threads", "1"], 0);
+    // The other one has nothing built: it builds the version of before too, to compare with.
+    let said = two.run(&["rebuild", "--lang", "fr"], 0);
+    assert!(said.err.contains("la version actuelle n’est pas encore construite ici"), "{}", said.err);
+    for file in ["rebuild.json", "parvis.lock", "openvex.json", "report.md", "report.html", "rapport.md", "rapport.html"] {
+        let path = format!("rebuilds/sec.1/{file}");
+        assert_eq!(one.read(&path), two.read(&path), "{file}");
+    }
+    assert_eq!(digests(&one), digests(&two));
+}
+
+#[test]
+fn a_rebuild_that_fails_its_tests_changes_nothing() {
+    let (mut repo, project) = built();
+    project.recipe(
+        "app",
+        &project.read("recipes/app.yaml").replace("tests:\n", "tests:\n  - {file: /usr/lib/libfoo.new, exists: false}\n"),
+    );
+    project.run(&["build"], 0);
+    let (before, lock) = (digests(&project), project.read("parvis.lock"));
+    repo.date += 60;
+    let broken = world::libfoo("1.0-1+deb13u1").changelog(&[FIX, OLD]).file("/usr/lib/libfoo.new", "new");
+    repo.add(Suite::Security, &broken).publish();
+    let said = project.run(&["rebuild"], 1);
+    assert!(said.err.contains("FAILED app: /usr/lib/libfoo.new is absent"), "{}", said.err);
+    assert_eq!((digests(&project), project.read("parvis.lock")), (before, lock));
+    assert!(!project.path().join("rebuilds").exists());
+}
+
+#[test]
+fn a_release_is_numbered_on_and_no_number_is_given_twice() {
+    let (mut repo, project) = built();
+    fs::create_dir(project.path().join("releases")).unwrap();
+    let lock = project.read("parvis.lock");
+    project.write("releases/1.4.0.lock", &lock);
+    fix(&mut repo);
+    let said = project.run(&["rebuild", "1.3.0"], 2);
+    assert!(said.err.contains("`parvis.lock` is of `1.4.0`, not of `1.3.0`") && said.err.contains("hint: "), "{}", said.err);
+    project.run(&["rebuild", "1.4.0"], 0);
+    assert!(project.path().join("rebuilds/1.4.0-sec.1/report.html").exists());
+    repo.date += 60;
+    let second = ("1.0-1+deb13u2", "trixie-security", "low", "Closes CVE-2025-0002.");
+    repo.add(Suite::Security, &world::libfoo("1.0-1+deb13u2").changelog(&[second, FIX, OLD])).publish();
+    project.run(&["rebuild"], 0);
+    let report = project.read("rebuilds/1.4.0-sec.2/report.md");
+    assert!(report.contains("CVE-2025-0002") && !report.contains("CVE-2025-0001"), "{report}");
+    // Whoever goes back to the release and rebuilds gets what was made before, and no second thing under its name.
+    project.write("parvis.lock", &lock);
+    let said = project.run(&["rebuild"], 0);
+    assert!(said.err.contains("1.4.0-sec.1 was interrupted") && said.err.contains("1.4.0-sec.2 was interrupted"), "{}", said.err);
+    assert_eq!(project.read("parvis.lock"), project.read("rebuilds/1.4.0-sec.2/parvis.lock"));
+    assert!(!project.path().join("rebuilds/1.4.0-sec.3").exists());
+}
+
+#[test]
+fn a_suite_that_nobody_mends_any_more_is_not_rebuilt_unless_told() {
+    let (mut repo, project) = built();
+    fix(&mut repo);
+    let suites = project.read("parvis.yaml");
+    let ends = |day: &str| {
+        project.write("parvis.yaml", &suites.replace("security: true}", &format!("security: true, support_until: {day}}}")))
+    };
+    ends("2020-01-31");
+    let said = project.run(&["rebuild", "--lang", "fr"], 1);
+    assert!(said.err.contains("a reçu ses derniers correctifs le 2020-01-31") && said.err.contains("conseil : "), "{}", said.err);
+    project.run(&["rebuild", "--past-support", "--dry-run"], 0);
+    ends("2999-01-31");
+    assert!(!project.run(&["rebuild", "--dry-run"], 0).err.contains("2999"));
+}
