@@ -155,13 +155,15 @@ pub struct Journal {
     pub project: String,
     pub from: Side,
     pub to: Side,
-    /// The file into which the old version's data are saved.
-    pub backup: PathBuf,
+    /// The file into which the old version's data are saved; absent where they are so broken that they cannot be.
+    pub backup: Option<PathBuf>,
     pub data: Data,
     /// The volumes that there were before.
     pub volumes: Vec<String>,
     /// How the page answered before; absent where it could not be asked for, or was not good.
     pub page: Option<Page>,
+    /// Whether visitors were told. Where they could not be, that they cannot be told otherwise is no failure either.
+    pub notice: bool,
     /// Whether the data that were saved are other ones since the new version's jobs ran.
     pub moved: bool,
     /// The step that was begun last.
@@ -248,8 +250,8 @@ pub enum Outcome<E> {
     Back,
     /// A step failed, and the old version was brought back.
     Undone { step: Step, error: E },
-    /// The old version could not be brought back; the journal stays for the next try.
-    Stuck { error: E },
+    /// The old version could not be brought back, perhaps after a step failed; the journal stays for the next try.
+    Stuck { first: Option<E>, error: E },
     /// The new version runs, but something that comes after could not be done; the journal stays for the next try.
     Unfinished { error: E },
 }
@@ -265,11 +267,11 @@ pub fn resume<H: Hands>(journal: &mut Journal, wish: Wish, hands: &mut H) -> Out
         Course::From(step) => forward(journal, step, hands),
         Course::Back => match back(journal, hands).and_then(|()| hands.forget(journal)) {
             Ok(()) => Outcome::Back,
-            Err(error) => Outcome::Stuck { error },
+            Err(error) => Outcome::Stuck { first: None, error },
         },
         Course::BackThenAgain => {
             if let Err(error) = back(journal, hands) {
-                return Outcome::Stuck { error };
+                return Outcome::Stuck { first: None, error };
             }
             journal.undoing = false;
             forward(journal, Step::Settings, hands)
@@ -287,14 +289,13 @@ fn forward<H: Hands>(journal: &mut Journal, first: Step, hands: &mut H) -> Outco
                 journal.step = before;
             }
         });
-        if let Err(error) = written.and_then(|()| hands.perform(step, journal)) {
+        if let Err(first) = written.and_then(|()| hands.perform(step, journal)) {
             if journal.step.stage() == Stage::Settled {
-                return Outcome::Unfinished { error };
+                return Outcome::Unfinished { error: first };
             }
             return match back(journal, hands).and_then(|()| hands.forget(journal)) {
-                Ok(()) => Outcome::Undone { step, error },
-                // What went wrong first says more, but what has to be mended now is the second.
-                Err(error) => Outcome::Stuck { error },
+                Ok(()) => Outcome::Undone { step, error: first },
+                Err(error) => Outcome::Stuck { first: Some(first), error },
             };
         }
     }
@@ -454,10 +455,11 @@ mod tests {
             project: "parish".into(),
             from: side("old"),
             to: side("new"),
-            backup: "backup.tar".into(),
+            backup: Some("backup.tar".into()),
             data: Data::Migrate,
             volumes: vec!["parish_database".into()],
             page: Some(Page::Good),
+            notice: false,
             moved: false,
             step: Step::Settings,
             undoing: false,
@@ -468,7 +470,7 @@ mod tests {
         matches!(
             outcome,
             Outcome::Undone { error: Stop::Dead, .. }
-                | Outcome::Stuck { error: Stop::Dead }
+                | Outcome::Stuck { error: Stop::Dead, .. }
                 | Outcome::Unfinished { error: Stop::Dead }
         )
     }

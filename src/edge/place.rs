@@ -4,6 +4,7 @@
 //! FOLDER/bundle.json compose.yaml README.md …    read, never written
 //! FOLDER/.env                                    the user's; lines of parvis's own are changed in it
 //! FOLDER/.parvis-demo.json                       what parvis remembers between two commands
+//! FOLDER/.parvis-change.json                     as long as a change of version is under way: how far it has got
 //! STATE/demo                                     the folder of the bundle that was started last
 //! ```
 
@@ -14,7 +15,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, linkat, openat2, statvfs};
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, fsync, linkat, openat2, statvfs, unlinkat,
+};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
@@ -25,6 +28,9 @@ use crate::model::digest::{BlobDigest, FileDigest, Hasher};
 
 /// What parvis remembers in a bundle's folder.
 const MEMORY: &str = ".parvis-demo.json";
+
+/// The journal of a change of version, in the folder of the version that it leaves.
+const JOURNAL: &str = ".parvis-change.json";
 
 /// The settings in a bundle's folder.
 const SETTINGS: &str = ".env";
@@ -130,6 +136,41 @@ impl BundleFolder {
         self.write(MEMORY, bytes, 0o600)
     }
 
+    /// Returns the journal of the change of version that is under way.
+    pub fn journal(&self) -> Result<Option<Vec<u8>>, PlaceError> {
+        self.read(JOURNAL)
+    }
+
+    /// Writes the journal; a power cut does not take it any more.
+    pub fn write_journal(&self, bytes: &[u8]) -> Result<(), PlaceError> {
+        self.write(JOURNAL, bytes, 0o600)
+    }
+
+    /// Removes the journal.
+    pub fn remove_journal(&self) -> Result<(), PlaceError> {
+        self.remove(JOURNAL).and_then(|()| self.sync())
+    }
+
+    /// Removes a file; that it is not there is no error.
+    pub fn remove(&self, name: &str) -> Result<(), PlaceError> {
+        match unlinkat(&self.handle, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed("write", &self.path.join(name))(error.into())),
+        }
+    }
+
+    /// Removes what parvis remembers of this bundle, and the folder where nothing else is left in it.
+    pub fn forget(&self) {
+        // A folder in which a person keeps something stays.
+        let _ = self.remove(MEMORY).and_then(|()| self.remove(JOURNAL));
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Makes sure that a power cut does not take names back that were given or removed.
+    fn sync(&self) -> Result<(), PlaceError> {
+        fsync(&self.handle).map_err(|error| failed("write", &self.path)(error.into()))
+    }
+
     /// Waits for nobody: returns `None` where another parvis works on this bundle. The lock ends with the returned value.
     pub fn lock(&self) -> Result<Option<impl Drop + use<>>, PlaceError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -152,7 +193,7 @@ impl BundleFolder {
         };
         whole(draft.as_file_mut()).map_err(failed("write", &path))?;
         draft.persist(&path).map_err(|error| failed("write", &path)(error.error))?;
-        Ok(())
+        self.sync()
     }
 }
 
@@ -348,6 +389,12 @@ pub fn port_is_free(address: &str, port: u16) -> bool {
 pub fn free(path: &Path) -> Option<u64> {
     // The engine's folder may be closed to others, but its file system is that of the nearest open folder above.
     path.ancestors().find_map(|path| statvfs(path).ok()).map(|about| about.f_bavail.saturating_mul(about.f_frsize))
+}
+
+/// Returns the bytes of a file; `None` where there is none.
+#[must_use]
+pub fn size(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|about| about.len())
 }
 
 /// Returns the folder of the bundle that was started last.

@@ -8,22 +8,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::kit::fakebundle::{FakeBundle, SETTINGS};
+use crate::kit::fakebundle::SETTINGS;
 use crate::kit::fakedocker::FakeDocker;
 use crate::kit::fakerepo::Repo;
 use crate::kit::killat::Line;
-use crate::kit::project::{Project, Said, parvis};
+use crate::kit::parish::{PASSWORD, World};
+use crate::kit::project::{Project, Said};
 use crate::kit::rawtar;
 use crate::kit::world;
-
-/// The password of the first log-in, which nothing but two commands may print.
-const PASSWORD: &str = "cheval-agrafe-exact";
-
-/// A machine with a docker and a downloaded bundle.
-struct World {
-    docker: FakeDocker,
-    bundle: FakeBundle,
-}
 
 /// A project with one image and a stack, on an archive of its own, and the folder of its bundle.
 fn project() -> (Repo, Project, PathBuf) {
@@ -36,79 +28,6 @@ fn project() -> (Repo, Project, PathBuf) {
     project.write("compose/site.yaml", "description: A site.\nservices: {web: {image: web}}\n");
     let folder = project.path().join("out/bundle/site");
     (archive, project, folder)
-}
-
-impl World {
-    fn new() -> Self {
-        let docker = FakeDocker::new();
-        let bundle = FakeBundle::new(&docker.home().join("parish-1.4.0"));
-        docker.set("loads", &bundle.ids.iter().map(|(config, _)| config.clone() + "\n").collect::<String>());
-        docker.set("tools/cat", &format!("echo {PASSWORD}\n"));
-        docker.set("jobs/selfkeys", "echo 'kept      certificate db database server (db), until 2099-12-31'\n");
-        Self { docker, bundle }
-    }
-
-    /// A machine on which the bundle runs.
-    fn running() -> Self {
-        let world = Self::new();
-        world.up(0);
-        world.docker.calls();
-        world
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = parvis(self.docker.home());
-        command.env("PATH", self.docker.path()).arg("demo").args(arguments).stdin(Stdio::null()).current_dir(self.docker.home());
-        command
-    }
-
-    fn run(&self, arguments: &[&str], code: i32) -> Said {
-        let output = self.command(arguments).output().unwrap();
-        let said = Said::from(&output);
-        assert_eq!(output.status.code(), Some(code), "parvis demo {}\n{}{}", arguments.join(" "), said.out, said.err);
-        said
-    }
-
-    fn bundle(&self) -> &str {
-        self.bundle.folder.to_str().unwrap()
-    }
-
-    fn up(&self, code: i32) -> Said {
-        self.run(&["up", self.bundle()], code)
-    }
-
-    /// Returns what a failing command says in both languages, without what differs from run to run.
-    fn complaint(&self, arguments: &[&str], code: i32) -> String {
-        ["en", "fr"]
-            .map(|language| {
-                let said = self.run(&[arguments, &["--lang", language]].concat(), code);
-                self.plain(&said.err)
-            })
-            .join("\n")
-    }
-
-    fn plain(&self, text: &str) -> String {
-        let mut out = String::new();
-        for line in text.lines().filter(|line| !line.ends_with(" s")) {
-            out += &line.replace(self.docker.home().to_str().unwrap(), "HOME");
-            out.push('\n');
-        }
-        out
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.docker.home().join(name)
-    }
-
-    /// Returns what compose was asked, without its options.
-    fn asked(&self) -> Vec<String> {
-        let calls = self.docker.calls();
-        calls
-            .iter()
-            .filter_map(|call| call.split_once("/.env ").map(|(_, words)| words.to_owned()))
-            .chain(calls.iter().filter(|call| *call == "docker load").cloned())
-            .collect()
-    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod sandbox;
 mod sbom;
 mod store;
 mod trust;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::path::Path;

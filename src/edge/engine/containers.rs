@@ -5,17 +5,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::process::Patience;
 use super::{ANSWER, Engine, EngineError, WORK, is_absent};
 
 /// The label by which a container, network or volume belongs to a project.
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const ONE_OFF: &str = "com.docker.compose.oneoff";
+const FOLDER: &str = "com.docker.compose.project.working_dir";
 const VOLUME: &str = "com.docker.compose.volume";
+
+/// A program inside a container that answers a question may take longer than the engine itself.
+const ANSWER_INSIDE: Patience = Patience::Whole(Duration::from_secs(60));
 
 /// What an engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +53,10 @@ pub struct Container {
     /// When it was last started, as RFC 3339 has it.
     pub started: String,
     pub restarts: u64,
+    /// The names of the volumes that it holds.
+    pub volumes: Vec<String>,
+    /// The folder of the bundle that it was made from, as compose wrote it down.
+    pub folder: Option<PathBuf>,
 }
 
 impl Container {
@@ -66,8 +76,19 @@ struct RawContainer {
     image: String,
     #[serde(default)]
     restart_count: u64,
+    #[serde(default)]
+    mounts: Option<Vec<RawMount>>,
     state: RawState,
     config: RawConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawMount {
+    #[serde(default)]
+    r#type: String,
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +132,7 @@ impl From<RawContainer> for Container {
         let health = raw.state.health.filter(|health| !matches!(health.status.as_str(), "" | "none"));
         let complaint =
             health.as_ref().and_then(|health| health.log.as_ref()?.last()).map(|check| check.output.trim().to_owned());
+        let mounts = raw.mounts.unwrap_or_default().into_iter();
         Self {
             id: raw.id,
             service: labels.remove(SERVICE).unwrap_or_default(),
@@ -123,6 +145,8 @@ impl From<RawContainer> for Container {
             exit_code: raw.state.exit_code,
             started: raw.state.started_at,
             restarts: raw.restart_count,
+            volumes: mounts.filter(|mount| mount.r#type == "volume").map(|mount| mount.name).collect(),
+            folder: labels.remove(FOLDER).filter(|folder| folder.starts_with('/')).map(PathBuf::from),
         }
     }
 }
@@ -190,6 +214,24 @@ impl Engine {
     pub fn remove_containers(&self, ids: &[&str]) -> Result<(), EngineError> {
         let arguments: Vec<&str> = ["rm", "--force", "--volumes", "--"].iter().chain(ids).copied().collect();
         if ids.is_empty() { Ok(()) } else { self.run("rm", &arguments, WORK).answer().map(drop) }
+    }
+
+    /// Runs a program in a running container, writes to its standard input, and returns what it prints.
+    pub fn inside(&self, container: &str, command: &[String], input: &mut dyn Read) -> Result<String, EngineError> {
+        let mut arguments = vec!["exec", "--interactive", container];
+        arguments.extend(command.iter().map(String::as_str));
+        self.run("exec", &arguments, ANSWER_INSIDE).feed(input)
+    }
+
+    /// Removes images; one that something still uses stays.
+    pub fn remove_images(&self, ids: &[String]) -> Result<(), EngineError> {
+        for id in ids {
+            match self.run("image rm", &["image", "rm", "--", id], WORK).answer() {
+                Ok(_) | Err(EngineError::Failed { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Returns the last lines that a container said.

@@ -1,19 +1,22 @@
 //! `parvis demo backup` and `restore`: everything that `reset` would remove, in one file, and back.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::machine::Machine;
-use super::place::Place;
+use super::place::{Memory, Place, Voice};
 use super::start::Starting;
 use super::words::{Line, Problem};
 use super::{Arguments, Copy, images, look, stop};
 use crate::bundle::backup::{self, Contents, Member};
 use crate::bundle::manifest::{Backup, VolumeKind, When};
-use crate::edge::engine::{EngineError, volume_name};
-use crate::edge::place::{self, BackupDraft, PlaceError};
+use crate::edge::engine::{Container, EngineError, volume_name};
+use crate::edge::place::{self, BackupDraft, PlaceError, Seekable};
 use crate::failure::Failure;
+use crate::model::digest::{BlobDigest, Hasher};
 use crate::screen::Unit;
 use crate::verbs::{Answer, Context};
 
@@ -82,24 +85,43 @@ pub fn save(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Answer
         return Err(voice.problem(Problem::FileExists { file: shown }));
     }
     let _held = place.lock()?;
-    let items = items(&place);
+    place.nothing_under_way()?;
+    let machine = Machine::find(arguments, &place, context)?;
+    let Saved { members, size } = write(&place, &machine, &path, context)?;
+    context.answer(
+        || json!({"file": path, "size": size, "members": members}),
+        || vec![Line::Saved { file: shown.clone(), size }.text(context.language)],
+    );
+    Ok(())
+}
+
+/// What was saved.
+pub struct Saved {
+    pub members: Vec<Member>,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+/// Writes a backup.
+pub fn write(place: &Place, machine: &Machine, path: &Path, context: &Context<'_>) -> Result<Saved, Failure> {
+    let voice = place.voice;
+    let items = items(place);
     if items.is_empty() {
         return Err(voice.problem(Problem::NothingToSave));
     }
-    let machine = Machine::find(arguments, &place, context)?;
-    let there = stop::existing(&place, &machine)?;
+    let there = stop::existing(place, machine)?;
     if there.is_empty() {
         return Err(voice.problem(Problem::NoData));
     }
     for item in &items {
         if let Item::Command { service, .. } = item
-            && !look::can_work(&place, &machine, service)?
+            && !look::can_work(place, machine, service)?
         {
             return Err(voice.problem(Problem::NotRunning));
         }
     }
     let date = u64::try_from(context.now).unwrap_or_default();
-    let mut draft = BackupDraft::begin(&path, date).map_err(|error| voice.place(error))?;
+    let mut draft = BackupDraft::begin(path, date).map_err(|error| voice.place(error))?;
     let mut members = Vec::new();
     for item in &items {
         // A volume that no service has made yet holds nothing.
@@ -113,20 +135,12 @@ pub fn save(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Answer
                 task.advance(bytes.len() as u64);
                 sink(bytes)
             };
-            let saved = match item {
-                Item::Command { service, save, .. } => {
-                    machine.deployment.stream("compose run", &Machine::beside(service, save), &mut sink)
-                }
-                Item::Volume { volume, .. } => {
-                    machine.engine.read_volume(&helper(&place), &volume_name(&place.project, volume), &mut sink)
-                }
-            };
-            saved.map_err(Broken::Engine)
+            read(place, machine, item, &mut sink).map_err(Broken::Engine)
         });
         drop(task);
         let member = member.map_err(|error| match error {
             Broken::Engine(EngineError::Sink { source, .. }) => {
-                voice.place(PlaceError { action: "write", path: path.clone(), source })
+                voice.place(PlaceError { action: "write", path: path.to_owned(), source })
             }
             Broken::Engine(error) => voice.engine(error),
             Broken::Place(error) => voice.place(error),
@@ -146,11 +160,40 @@ pub fn save(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Answer
         members,
     };
     let size = draft.finish(&contents).map_err(|error| voice.place(error))?;
-    context.answer(
-        || json!({"file": path, "size": size, "members": contents.members}),
-        || vec![Line::Saved { file: shown.clone(), size }.text(context.language)],
-    );
-    Ok(())
+    Ok(Saved { members: contents.members, size })
+}
+
+/// Hands on what is saved of one thing.
+fn read(place: &Place, machine: &Machine, item: &Item, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), EngineError> {
+    match item {
+        Item::Command { service, save, .. } => machine.deployment.stream("compose run", &Machine::beside(service, save), sink),
+        Item::Volume { volume, .. } => machine.engine.read_volume(&helper(place), &volume_name(&place.project, volume), sink),
+    }
+}
+
+/// Returns whether the data are, byte by byte, those that a backup holds. Keys are no data.
+pub fn is_as_saved(place: &Place, machine: &Machine, path: &Path) -> Result<bool, Failure> {
+    let source = place::open_file(path).map_err(|error| place.voice.place(error))?;
+    let Ok(opened) = backup::Backup::open(&source) else { return Ok(false) };
+    let is_key =
+        |name: &str| place.manifest.volumes.iter().any(|volume| volume.name.as_str() == name && volume.kind == VolumeKind::Keys);
+    for item in items(place) {
+        if item.volume().is_some_and(is_key) {
+            continue;
+        }
+        let Some(member) = opened.contents.members.iter().find(|member| member.file == item.file()) else { return Ok(false) };
+        let (mut hasher, mut size) = (Hasher::new(), 0);
+        let mut sink = |bytes: &[u8]| {
+            hasher.update(bytes);
+            size += bytes.len() as u64;
+            Ok(())
+        };
+        read(place, machine, &item, &mut sink).map_err(|error| place.voice.engine(error))?;
+        if (size, hasher.finish::<BlobDigest>()) != (member.size, member.sha256) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Brings a backup back. It is checked whole before anything is touched.
@@ -160,22 +203,9 @@ pub fn restore(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Ans
     let path = context.folder.join(&copy.file);
     let shown = copy.file.display().to_string();
     let _held = place.lock()?;
-    let source = place::open_file(&path).map_err(|error| voice.place(error))?;
-    let refused = |error: backup::BackupError| voice.problem(Problem::Backup { file: shown.clone(), cause: whole(&error) });
-    let opened = backup::Backup::open(&source).map_err(refused)?;
-    if opened.contents.name != place.manifest.name.as_str() {
-        let (name, own) = (opened.contents.name.chars().take(80).collect(), place.manifest.name.to_string());
-        return Err(voice.problem(Problem::OtherBundle { file: shown, name, own }));
-    }
-    let items = items(&place);
-    let pairs = paired(&items, &opened.contents.members).map_err(refused)?;
-    let task = context.screen.work(&Line::Checking.text(context.language), Some(pairs.len() as u64), Unit::Items);
-    for (_, member) in &pairs {
-        opened.verify(member).map_err(refused)?;
-        task.advance(1);
-    }
-    drop(task);
-
+    place.nothing_under_way()?;
+    let wanted = Wanted::open(&place, &path, &shown)?;
+    wanted.check(&place, context)?;
     let machine = Machine::find(arguments, &place, context)?;
     let there = stop::existing(&place, &machine)?;
     if !there.is_empty() && !copy.yes {
@@ -183,45 +213,20 @@ pub fn restore(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Ans
     }
     images::provide(&mut place, &machine, context)?;
     place::started(&context.state, place.folder.path());
-    stop::remove(&mut place, &machine, &[])?;
-    place.memory.restoring = Some(path.display().to_string());
+    stop::take_down(&place, &machine)?;
+    let Memory { came_from, previous, went_to, .. } = std::mem::take(&mut place.memory);
+    place.memory = Memory { restoring: Some(path.display().to_string()), came_from, previous, went_to, ..Memory::default() };
     place.remember()?;
-    machine.engine.remove_volumes(&there).map_err(|error| voice.engine(error))?;
-    let say = |item: &Item| {
-        let what = Line::Restoring { what: item.file().to_owned() };
-        context.screen.work(&what.text(context.language), None, Unit::Bytes)
-    };
-    let image = helper(&place);
-    for (item, member) in &pairs {
-        let Item::Volume { volume, .. } = item else { continue };
-        let _task = say(item);
-        machine.engine.make_volume(&place.project, volume).map_err(|error| voice.engine(error))?;
-        let mut bytes = opened.member(member).map_err(refused)?;
-        let filled = machine.engine.fill_volume(&image, &volume_name(&place.project, volume), &mut bytes);
-        filled.map_err(|error| voice.engine(error))?;
-    }
-    let at = commands_at(&place, &items);
-    let mut bring_back = |machine: &Machine| -> Result<(), Failure> {
-        for (item, member) in &pairs {
-            let Item::Command { service, restore, .. } = item else { continue };
-            let _task = say(item);
-            let mut bytes = opened.member(member).map_err(refused)?;
-            let fed = machine.deployment.feed("compose run", &Machine::beside(service, restore), &mut bytes);
-            fed.map_err(|error| voice.engine(error))?;
-        }
-        Ok(())
-    };
-    let timeout = Duration::from_secs(copy.timeout);
-    let mut starting = Starting { place: &mut place, machine: &machine, context, timeout, done: Vec::new() };
-    starting.all(false, Some((at, &mut bring_back)))?;
+    wanted.bring_back(&mut place, &machine, None, Duration::from_secs(copy.timeout), context)?;
     place.memory.restoring = None;
     place.memory.started = Some(place.fingerprint());
     place.remember()?;
     let url = place.manifest.login.as_ref().map(|login| place.filled(&login.url));
+    let Contents { created, version, .. } = wanted.contents;
     context.answer(
-        || json!({"file": path, "created": opened.contents.created, "version": opened.contents.version, "url": url}),
+        || json!({"file": path, "created": created, "version": version, "url": url}),
         || {
-            let restored = Line::Restored { file: shown.clone(), created: opened.contents.created.clone() };
+            let restored = Line::Restored { file: shown.clone(), created: created.clone() };
             let address = url.clone().map(|url| Line::Address { url });
             [Some(restored), address].into_iter().flatten().map(|line| line.text(context.language)).collect()
         },
@@ -229,13 +234,107 @@ pub fn restore(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Ans
     Ok(())
 }
 
+/// A backup that is to be brought back, with what the bundle does with each of its members.
+pub struct Wanted {
+    source: Seekable,
+    shown: String,
+    pub contents: Contents,
+    pairs: Vec<(Item, Member)>,
+}
+
+impl Wanted {
+    /// Opens a backup of this stack, and pairs its members with what the bundle wants back.
+    pub fn open(place: &Place, path: &Path, shown: &str) -> Result<Self, Failure> {
+        let voice = place.voice;
+        let refused = |error: backup::BackupError| refusal(voice, shown, &error);
+        let source = place::open_file(path).map_err(|error| voice.place(error))?;
+        let contents = backup::Backup::open(&source).map_err(refused)?.contents;
+        if contents.name != place.manifest.name.as_str() {
+            let (name, own) = (contents.name.chars().take(80).collect(), place.manifest.name.to_string());
+            return Err(voice.problem(Problem::OtherBundle { file: shown.to_owned(), name, own }));
+        }
+        let pairs = paired(items(place), &contents.members).map_err(refused)?;
+        Ok(Self { source, shown: shown.to_owned(), contents, pairs })
+    }
+
+    /// Reads every member whole.
+    pub fn check(&self, place: &Place, context: &Context<'_>) -> Result<(), Failure> {
+        let refused = |error: backup::BackupError| refusal(place.voice, &self.shown, &error);
+        let opened = backup::Backup::open(&self.source).map_err(refused)?;
+        let task = context.screen.work(&Line::Checking.text(context.language), Some(self.pairs.len() as u64), Unit::Items);
+        for (_, member) in &self.pairs {
+            opened.verify(member).map_err(refused)?;
+            task.advance(1);
+        }
+        Ok(())
+    }
+
+    /// Removes the data, fills them anew and starts everything. Of a service that is `kept`, the container stays, and its volumes are
+    /// filled as they are.
+    pub fn bring_back(
+        &self,
+        place: &mut Place,
+        machine: &Machine,
+        kept: Option<&str>,
+        timeout: Duration,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let voice = place.voice;
+        let refused = |error: backup::BackupError| refusal(voice, &self.shown, &error);
+        let opened = backup::Backup::open(&self.source).map_err(refused)?;
+        let is_kept = |container: &&Container| {
+            kept == Some(container.service.as_str()) && !container.one_off && container.status == "running"
+        };
+        let containers = machine.containers()?;
+        let held: Vec<&String> = containers.iter().filter(is_kept).flat_map(|container| &container.volumes).collect();
+        let others: Vec<&str> =
+            containers.iter().filter(|container| !is_kept(container)).map(|container| container.id.as_str()).collect();
+        machine.engine.remove_containers(&others).map_err(|error| voice.engine(error))?;
+        let mut there = stop::existing(place, machine)?;
+        there.retain(|volume| !held.contains(&volume));
+        machine.engine.remove_volumes(&there).map_err(|error| voice.engine(error))?;
+        let say = |item: &Item| {
+            let what = Line::Restoring { what: item.file().to_owned() };
+            context.screen.work(&what.text(context.language), None, Unit::Bytes)
+        };
+        let image = helper(place);
+        for (item, member) in &self.pairs {
+            let Item::Volume { volume, .. } = item else { continue };
+            let _task = say(item);
+            let name = volume_name(&place.project, volume);
+            if !held.contains(&&name) {
+                machine.engine.make_volume(&place.project, volume).map_err(|error| voice.engine(error))?;
+            }
+            let mut bytes = opened.member(member).map_err(refused)?;
+            machine.engine.fill_volume(&image, &name, &mut bytes).map_err(|error| voice.engine(error))?;
+        }
+        let at = commands_at(place);
+        let mut fill = |machine: &Machine| -> Result<(), Failure> {
+            for (item, member) in &self.pairs {
+                let Item::Command { service, restore, .. } = item else { continue };
+                let _task = say(item);
+                let mut bytes = opened.member(member).map_err(refused)?;
+                let fed = machine.deployment.feed("compose run", &Machine::beside(service, restore), &mut bytes);
+                fed.map_err(|error| voice.engine(error))?;
+            }
+            Ok(())
+        };
+        let mut starting = Starting { place, machine, context, timeout, done: Vec::new() };
+        starting.all(false, Some((at, &mut fill)))
+    }
+}
+
+fn refusal(voice: Voice, shown: &str, error: &backup::BackupError) -> Failure {
+    voice.problem(Problem::Backup { file: shown.to_owned(), cause: whole(error) })
+}
+
 /// Pairs what the bundle wants back with what the backup has. Nothing may be left over on the backup's side.
-fn paired<'a>(items: &'a [Item], members: &'a [Member]) -> Result<Vec<(&'a Item, &'a Member)>, backup::BackupError> {
-    let mut pairs = Vec::new();
+fn paired(items: Vec<Item>, members: &[Member]) -> Result<Vec<(Item, Member)>, backup::BackupError> {
+    let mut pairs: Vec<(Item, Member)> = Vec::new();
     for item in items {
         let same = |member: &&Member| member.file == item.file() && member.volume.as_deref() == item.volume();
         match members.iter().find(same) {
-            Some(member) => pairs.push((item, member)),
+            Some(member) => pairs.push((item, member.clone())),
             // A service that an older version did not have gets new keys.
             None if item.volume().is_some() => {}
             None => return Err(backup::BackupError::Missing(item.file().to_owned())),
@@ -249,13 +348,13 @@ fn paired<'a>(items: &'a [Item], members: &'a [Member]) -> Result<Vec<(&'a Item,
 
 /// Returns before which step the commands bring back what they saved: once everything they need runs and is installed, and
 /// before the data are brought to the bundle's version.
-fn commands_at(place: &Place, items: &[Item]) -> usize {
+fn commands_at(place: &Place) -> usize {
     let services = &place.manifest.services;
     let index = |name: &str| services.iter().position(|service| service.name.as_str() == name);
     let upgrade = services.iter().position(|service| service.when == Some(When::Upgrade));
-    let needed = items.iter().filter_map(|item| match item {
-        Item::Command { service, .. } => place.manifest.needed(service).into_iter().filter_map(index).max(),
-        Item::Volume { .. } => None,
+    let needed = place.manifest.backup.iter().filter_map(|item| match item {
+        Backup::Command { service, .. } => place.manifest.needed(service.as_str()).into_iter().filter_map(index).max(),
+        Backup::Volume { .. } => None,
     });
     let installed = services.iter().rposition(|service| service.when == Some(When::Install));
     let ready = needed.max().max(installed).map_or(0, |last| last + 1);
@@ -282,14 +381,15 @@ fn whole(error: &backup::BackupError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::digest::BlobDigest;
 
     #[test]
     fn a_backup_holds_what_the_bundle_wants_and_nothing_else() {
-        let items = [
-            Item::Command { file: "database.sql".into(), service: "tools".into(), save: Vec::new(), restore: Vec::new() },
-            Item::Volume { file: "volume-keys-db.tar".into(), volume: "keys-db".into() },
-        ];
+        let items = || {
+            vec![
+                Item::Command { file: "database.sql".into(), service: "tools".into(), save: Vec::new(), restore: Vec::new() },
+                Item::Volume { file: "volume-keys-db.tar".into(), volume: "keys-db".into() },
+            ]
+        };
         let member = |file: &str, volume: Option<&str>| Member {
             file: file.into(),
             size: 1,
@@ -297,9 +397,9 @@ mod tests {
             volume: volume.map(Into::into),
         };
         let (sql, keys) = (member("database.sql", None), member("volume-keys-db.tar", Some("keys-db")));
-        assert_eq!(paired(&items, &[sql.clone(), keys.clone()]).map(|pairs| pairs.len()).unwrap(), 2);
-        assert_eq!(paired(&items, std::slice::from_ref(&sql)).map(|pairs| pairs.len()).unwrap(), 1);
-        let said = |members: &[Member]| paired(&items, members).err().unwrap().to_string();
+        assert_eq!(paired(items(), &[sql.clone(), keys.clone()]).map(|pairs| pairs.len()).unwrap(), 2);
+        assert_eq!(paired(items(), std::slice::from_ref(&sql)).map(|pairs| pairs.len()).unwrap(), 1);
+        let said = |members: &[Member]| paired(items(), members).err().unwrap().to_string();
         assert_eq!(said(std::slice::from_ref(&keys)), "it lacks `database.sql`");
         assert_eq!(
             said(&[sql.clone(), member("volume-keys-db.tar", Some("other"))]),

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::change_words::Trouble;
 use super::machine::Machine;
 use super::place::Place;
 use super::start::{all_well, read_password};
@@ -17,6 +18,9 @@ pub fn status(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let machine = Machine::find(arguments, &place, context)?;
     let containers = machine.containers()?;
     let language = context.language;
+    if let Some(journal) = place.under_way()? {
+        context.screen.note(place.voice.change(Trouble::UnderWay { version: journal.to.version }).message());
+    }
     let text = |line: Line| line.text(language);
     let (mut rows, mut listed, mut unwell) = (Vec::new(), Vec::new(), Vec::new());
     for service in place.manifest.services.iter().filter(|service| service.kind == ServiceKind::Service) {

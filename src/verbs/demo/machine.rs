@@ -42,13 +42,14 @@ impl Machine {
             compose: format!("{} {}", compose.name(), compose.version),
         };
         context.screen.work(place.manifest.name.as_str(), None, crate::screen::Unit::Wait).detail(&using.text(voice.0));
-        let deployment = Deployment {
-            compose,
-            name: place.project.clone(),
-            folder: place.folder.path().to_owned(),
-            hidden: place.variables(),
-        };
+        let deployment = deployment(compose, place);
         Ok(Self { engine, deployment, voice })
+    }
+
+    /// Returns the same engine and compose with another bundle.
+    pub fn with(&self, place: &Place) -> Self {
+        let deployment = deployment(self.deployment.compose.clone(), place);
+        Self { engine: self.engine.clone(), deployment, voice: self.voice }
     }
 
     /// Checks whether the engine can run the bundle's images, and has room for those that are missing.
@@ -112,6 +113,10 @@ impl Machine {
     pub fn ask(&self, service: &str, command: &[String]) -> Result<String, EngineError> {
         self.deployment.answer("compose run", &Self::beside(service, command))
     }
+}
+
+fn deployment(compose: Compose, place: &Place) -> Deployment {
+    Deployment { compose, name: place.project.clone(), folder: place.folder.path().to_owned(), hidden: place.variables() }
 }
 
 /// Returns Go's name of an architecture, which an engine may give by the kernel's.

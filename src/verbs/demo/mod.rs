@@ -1,12 +1,15 @@
 //! `parvis demo`: a bundle started on this machine, looked after, saved and brought back.
 
 mod backup;
+mod change_words;
+mod changing;
 mod images;
 mod look;
 mod machine;
 mod place;
 mod start;
 mod stop;
+mod upgrade;
 pub mod words;
 
 use std::path::PathBuf;
@@ -45,6 +48,10 @@ enum Action {
     Backup(Copy),
     /// Bring back what `backup` saved
     Restore(Copy),
+    /// Put a new version in the place of the one that runs; where it does not work, the old one is brought back
+    Upgrade(Upgrade),
+    /// Go back to the version before the last upgrade
+    Rollback(Rollback),
 }
 
 #[derive(Debug, clap::Args)]
@@ -87,6 +94,25 @@ struct Copy {
     timeout: u64,
 }
 
+#[derive(Debug, clap::Args)]
+struct Upgrade {
+    /// The new version that you downloaded: its folder, or the .tar of it; without one, an interrupted upgrade goes on
+    file: Option<PathBuf>,
+    /// Seconds that each service may take until it is ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    timeout: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct Rollback {
+    /// Let go of what was entered since the upgrade, where the version before cannot read it
+    #[arg(long)]
+    yes: bool,
+    /// Seconds that each service may take until it is ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    timeout: u64,
+}
+
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     match &arguments.action {
         Action::Up(up) => start::run(arguments, up, context),
@@ -98,5 +124,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         Action::Reset(agree) => stop::reset(arguments, agree.yes, context),
         Action::Backup(file) => backup::save(arguments, file, context),
         Action::Restore(file) => backup::restore(arguments, file, context),
+        Action::Upgrade(options) => upgrade::upgrade(arguments, options, context),
+        Action::Rollback(options) => upgrade::rollback(arguments, options, context),
     }
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Arguments;
+use super::change_words::Trouble;
 use super::words::Problem;
+use crate::bundle::change::Journal;
 use crate::bundle::manifest::{ARCHIVE, BundledImage, COMPOSE, MANIFEST, Manifest, SETTINGS};
 use crate::bundle::settings::Settings;
 use crate::edge::engine::EngineError;
@@ -18,6 +20,9 @@ use crate::model::digest::StepKey;
 use crate::model::language::Language;
 use crate::verbs::{Context, bundle};
 
+/// A demo that went from folder to folder more often is not followed.
+const MOST_MOVES: usize = 20;
+
 /// Says in the person's language what went wrong.
 #[derive(Clone, Copy)]
 pub struct Voice(pub Language);
@@ -25,6 +30,10 @@ pub struct Voice(pub Language);
 impl Voice {
     pub fn problem(self, problem: Problem) -> Failure {
         problem.failure(self.0)
+    }
+
+    pub fn change(self, trouble: Trouble) -> Failure {
+        self.problem(Problem::Change(trouble))
     }
 
     pub fn engine(self, error: EngineError) -> Failure {
@@ -55,6 +64,23 @@ pub struct Memory {
     /// A restore began and did not come to its end: the backup's file.
     pub restoring: Option<String>,
     pub certificates: Vec<Certificate>,
+    /// Where the data were before they came to this version.
+    pub came_from: Option<PathBuf>,
+    /// The version that `rollback` goes back to.
+    pub previous: Option<Previous>,
+    /// Where the data went from here: this version does not run any more.
+    pub went_to: Option<PathBuf>,
+}
+
+/// The version before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    pub folder: PathBuf,
+    pub version: String,
+    /// Its data, as they were when it was left.
+    pub backup: PathBuf,
+    /// Whether this version's jobs changed the data, so that the older one may not understand them any more.
+    pub moved: bool,
 }
 
 /// A certificate as the job that makes keys announced it.
@@ -75,7 +101,7 @@ pub struct Place {
     pub memory: Memory,
     pub voice: Voice,
     /// The digest of `bundle.json`.
-    digest: StepKey,
+    pub digest: StepKey,
 }
 
 impl Place {
@@ -85,14 +111,63 @@ impl Place {
         let is_bundle = |folder: &PathBuf| folder.join(MANIFEST).is_file();
         let here = || Some(context.folder.clone()).filter(is_bundle);
         let of_project = || bundle::place_of_project(context).filter(is_bundle);
-        if let Some(folder) = arguments.bundle.clone().or_else(here).or_else(of_project) {
-            return Self::open(&folder, voice);
+        let found = arguments.bundle.clone().or_else(here).or_else(of_project);
+        let folder = match found {
+            Some(folder) => folder,
+            None => {
+                let last = place::last_started(&context.state).ok_or_else(|| voice.problem(Problem::NoBundle))?;
+                if !is_bundle(&last) {
+                    return Err(voice.problem(Problem::Gone { path: last.display().to_string() }));
+                }
+                last
+            }
+        };
+        let mut place = Self::open(&folder, voice)?;
+        // The command is about the demo, wherever it went.
+        for _ in 0..MOST_MOVES {
+            match place.successor()? {
+                Some(next) => place = next,
+                None => break,
+            }
         }
-        let last = place::last_started(&context.state).ok_or_else(|| voice.problem(Problem::NoBundle))?;
-        if !is_bundle(&last) {
-            return Err(voice.problem(Problem::Gone { path: last.display().to_string() }));
+        Ok(place)
+    }
+
+    /// Returns the bundle that took this one's place, if that still holds.
+    pub fn successor(&self) -> Result<Option<Self>, Failure> {
+        let Some(folder) = self.memory.went_to.as_ref().filter(|folder| folder.join(MANIFEST).is_file()) else { return Ok(None) };
+        let next = Self::open(folder, self.voice)?;
+        // After `reset` there it remembers nothing, and this one is free to begin anew.
+        Ok(Some(next).filter(|next| next.memory.came_from.as_deref() == Some(self.folder.path())))
+    }
+
+    /// Returns the journal of a change of version that did not come to its end, with the folder that it lies in.
+    pub fn under_way(&self) -> Result<Option<Journal>, Failure> {
+        let read = |folder: &BundleFolder| -> Result<Option<Journal>, Failure> {
+            let Some(bytes) = folder.journal().map_err(|error| self.voice.place(error))? else { return Ok(None) };
+            let journal = Journal::parse(&bytes).map_err(|error| {
+                let because = std::error::Error::source(&error).map(|cause| format!("{error}: {cause}"));
+                let (folder, cause) = (folder.path().display().to_string(), because.unwrap_or_else(|| error.to_string()));
+                self.voice.change(Trouble::Journal { folder, cause })
+            })?;
+            Ok(Some(journal))
+        };
+        if let Some(journal) = read(&self.folder)? {
+            return Ok(Some(journal));
         }
-        Self::open(&last, voice)
+        // The journal lies where the change set out from.
+        let Some(from) = self.memory.came_from.as_ref().and_then(|folder| BundleFolder::open(folder).ok()) else {
+            return Ok(None);
+        };
+        Ok(read(&from)?.filter(|journal| journal.to.folder == self.folder.path()))
+    }
+
+    /// Refuses to touch data that are on their way from one version to another.
+    pub fn nothing_under_way(&self) -> Result<(), Failure> {
+        match self.under_way()? {
+            Some(journal) => Err(self.voice.change(Trouble::UnderWay { version: journal.to.version })),
+            None => Ok(()),
+        }
     }
 
     /// Opens the bundle that somebody named: its folder, or a tar, which is unpacked beside itself.

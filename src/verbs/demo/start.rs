@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::machine::Machine;
 use super::place::{Certificate, Place, Voice};
 use super::words::{Line, Problem};
-use super::{Arguments, Up, images};
+use super::{Arguments, Up, images, upgrade};
 use crate::bundle::manifest::{BundledService, MANIFEST, ServiceKind, When};
 use crate::edge::engine::Container;
 use crate::edge::place;
@@ -38,11 +38,17 @@ pub fn run(arguments: &Arguments, up: &Up, context: &Context<'_>) -> Answer {
         }
         None => Place::find(arguments, context)?,
     };
+    if let Some(folder) = upgrade::settle(&place, up.timeout, arguments, context)?
+        && up.file.is_none()
+    {
+        place = Place::open(&folder, voice)?;
+    }
     let _held = place.lock()?;
     if let Some(file) = place.memory.restoring.clone() {
         return Err(voice.problem(Problem::HalfRestored { file }));
     }
     let machine = Machine::find(arguments, &place, context)?;
+    upgrade::is_current(&place, &machine, context)?;
     let containers = machine.containers()?;
     machine.ports(&place, &containers)?;
     let volumes = machine.engine.volumes().map_err(|error| voice.engine(error))?;
@@ -177,8 +183,36 @@ impl Starting<'_, '_> {
         Ok(())
     }
 
+    /// Runs the jobs of every start. Services are left as they are, but those that jobs talk to and that were not there before are started.
+    pub fn jobs(&mut self, standing: &[&str]) -> Result<(), Failure> {
+        self.sweep()?;
+        let services = self.place.manifest.services.clone();
+        let is_job = |service: &BundledService| service.kind == ServiceKind::Job && service.when != Some(When::Manual);
+        let needed: BTreeSet<String> = services
+            .iter()
+            .filter(|service| is_job(service))
+            .flat_map(|job| self.place.manifest.needed(job.name.as_str()))
+            .map(str::to_owned)
+            .collect();
+        for service in &services {
+            let name = service.name.as_str();
+            if is_job(service) {
+                self.job(service)?;
+            } else if service.kind == ServiceKind::Service && needed.contains(name) && !standing.contains(&name) {
+                self.service(service)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts all services; jobs have run already.
+    pub fn services(&mut self) -> Result<(), Failure> {
+        let services = self.place.manifest.services.clone();
+        services.iter().filter(|service| service.kind == ServiceKind::Service).try_for_each(|service| self.service(service))
+    }
+
     /// Removes jobs that a killed parvis left running: two of a kind must not work side by side.
-    fn sweep(&self) -> Result<(), Failure> {
+    pub fn sweep(&self) -> Result<(), Failure> {
         let is_job = |name: &str| {
             let service = self.place.manifest.service(name);
             service.is_some_and(|service| service.kind == ServiceKind::Job && service.when != Some(When::Manual))

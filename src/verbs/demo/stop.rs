@@ -6,6 +6,7 @@ use super::Arguments;
 use super::machine::Machine;
 use super::place::{Memory, Place};
 use super::words::{Line, Problem};
+use crate::edge::place::BundleFolder;
 use crate::failure::Failure;
 use crate::verbs::{Answer, Context};
 
@@ -34,7 +35,15 @@ pub fn reset(arguments: &Arguments, yes: bool, context: &Context<'_>) -> Answer 
     let mut place = Place::find(arguments, context)?;
     let _held = place.lock()?;
     let machine = Machine::find(arguments, &place, context)?;
-    let volumes = existing(&place, &machine)?;
+    let mut volumes = existing(&place, &machine)?;
+    let under_way = place.under_way()?;
+    // In the middle of a change of version, there may be volumes that only the other version has.
+    let other = under_way.iter().flat_map(|journal| [&journal.from.folder, &journal.to.folder]);
+    for other in other.filter(|folder| *folder != place.folder.path()).filter_map(|folder| Place::open(folder, place.voice).ok())
+    {
+        let more = existing(&other, &machine)?;
+        volumes.extend(more.into_iter().filter(|name| !place.volumes().contains(name)));
+    }
     if !yes {
         let word = place.project.clone();
         let question = Line::AskReset { volumes: volumes.join(", "), word: word.clone() }.text(context.language);
@@ -44,17 +53,16 @@ pub fn reset(arguments: &Arguments, yes: bool, context: &Context<'_>) -> Answer 
             Some(_) => {}
         }
     }
-    remove(&mut place, &machine, &volumes)?;
+    take_down(&place, &machine)?;
+    machine.engine.remove_volumes(&volumes).map_err(|error| place.voice.engine(error))?;
+    if let Some(journal) = under_way {
+        let removed = BundleFolder::open(&journal.from.folder).and_then(|folder| folder.remove_journal());
+        removed.map_err(|error| place.voice.place(error))?;
+    }
+    place.memory = Memory::default();
+    place.remember()?;
     context.answer(|| json!({"removed": place.project, "volumes": volumes}), || vec![Line::Reset.text(context.language)]);
     Ok(())
-}
-
-/// Removes containers, networks and these volumes, and forgets what was remembered of them.
-pub fn remove(place: &mut Place, machine: &Machine, volumes: &[String]) -> Result<(), Failure> {
-    take_down(place, machine)?;
-    machine.engine.remove_volumes(volumes).map_err(|error| place.voice.engine(error))?;
-    place.memory = Memory::default();
-    place.remember()
 }
 
 /// Returns the project's volumes that exist.
@@ -63,7 +71,8 @@ pub fn existing(place: &Place, machine: &Machine) -> Result<Vec<String>, Failure
     Ok(place.volumes().into_iter().filter(|name| all.contains(name)).collect())
 }
 
-fn take_down(place: &Place, machine: &Machine) -> Result<(), Failure> {
+/// Removes containers and networks; the data stay.
+pub fn take_down(place: &Place, machine: &Machine) -> Result<(), Failure> {
     let failed = |error| place.voice.engine(error);
     // What `run` made is not always compose's to remove, and would hold the networks.
     let containers = machine.containers()?;

@@ -1,5 +1,6 @@
 //! Everything that `parvis demo` says to a volunteer, in every language it says it in.
 
+use super::change_words::Trouble;
 use crate::edge::engine::EngineError;
 use crate::failure::{Failure, Kind, Labels};
 use crate::model::language::Language;
@@ -14,6 +15,8 @@ macro_rules! both {
         }
     };
 }
+
+pub(super) use both;
 
 /// The words around a failure in French, as a French reader expects them.
 static FRENCH: Labels = Labels { error: "erreur :", because: "cause :", hint: "conseil :" };
@@ -66,6 +69,7 @@ pub enum Problem {
     Unpacked { folder: String },
     Empty { what: String },
     HalfRestored { file: String },
+    Change(Trouble),
 }
 
 impl Problem {
@@ -94,6 +98,7 @@ impl Problem {
             | Self::DataThere
             | Self::Unpacked { .. }
             | Self::HalfRestored { .. } => Kind::Project,
+            Self::Change(trouble) => trouble.kind(),
             Self::File { absent, .. } => {
                 if *absent {
                     Kind::Project
@@ -124,6 +129,7 @@ impl Problem {
                 Some(cause.clone())
             }
             Self::Unhealthy { words, .. } => words.clone(),
+            Self::Change(trouble) => trouble.cause(),
             Self::Engine(EngineError::Failed { words, .. } | EngineError::Unreadable { words, .. }) => Some(words.clone()),
             Self::Engine(error) => std::error::Error::source(error).map(ToString::to_string),
             _ => None,
@@ -174,6 +180,7 @@ impl Problem {
                 "un autre `parvis demo` travaille déjà sur cette livraison"
             ),
             Self::Engine(error) => engine_message(error, language),
+            Self::Change(trouble) => trouble.message(language),
             Self::Old { program, version, least } => both!(
                 language,
                 "`{program}` {version} is too old: at least {least} is needed",
@@ -344,6 +351,7 @@ impl Problem {
                 both!(language, "wait until it has finished, then try again", "attendez qu'il ait fini, puis recommencez")
             }
             Self::Engine(error) => return engine_hint(error, language),
+            Self::Change(trouble) => trouble.hint(language),
             Self::Old { .. } => both!(
                 language,
                 "install a newer one: `apt-get install docker.io docker-compose`",

@@ -38,12 +38,17 @@ impl Blobs for InMemory {
 impl FakeBundle {
     /// Makes the bundle, with its images in it.
     pub fn new(folder: &Path) -> Self {
+        Self::version(folder, "1.4.0")
+    }
+
+    /// Makes a bundle of some version, with images of its own.
+    pub fn version(folder: &Path, version: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
         let mut blobs = InMemory(BTreeMap::new());
         let mut images = Vec::new();
         let mut parsed = Vec::new();
         for name in ["app", "db"] {
-            let tar = rawtar::archive([rawtar::Entry::file("who", name).bytes()]);
+            let tar = rawtar::archive([rawtar::Entry::file("who", &format!("{name} {version}")).bytes()]);
             let blob = gzip(&tar);
             let bytes = LayerBytes {
                 digest: BlobDigest::of(&blob),
@@ -66,11 +71,13 @@ impl FakeBundle {
             .unwrap();
             images.push(json!({
                 "name": name, "variable": format!("PARVIS_IMAGE_{}", name.to_uppercase()),
-                "reference": format!("example.org/parish/{name}:1.4.0"),
+                "reference": format!("example.org/parish/{name}:{version}"),
                 "manifest": written.manifest.digest, "config": written.config.digest, "size": 1000,
             }));
-            parsed
-                .push((format!("example.org/parish/{name}:1.4.0"), archive::reread(&written.config, &written.manifest).unwrap()));
+            parsed.push((
+                format!("example.org/parish/{name}:{version}"),
+                archive::reread(&written.config, &written.manifest).unwrap(),
+            ));
         }
         let ids = parsed.iter().map(|(_, (manifest, config))| (config.digest.to_string(), manifest.digest.to_string())).collect();
         let archived: Vec<ArchivedImage<'_>> = parsed
@@ -82,7 +89,7 @@ impl FakeBundle {
         fs::write(folder.join("README.md"), "# Parish\n").unwrap();
         fs::write(folder.join(".env"), SETTINGS).unwrap();
         let bundle = Self { folder: folder.to_owned(), ids };
-        bundle.describe(&images, |_| {});
+        bundle.describe(version, &images);
         bundle
     }
 
@@ -93,12 +100,12 @@ impl FakeBundle {
         fs::write(self.folder.join("bundle.json"), serde_json::to_vec(&value).unwrap()).unwrap();
     }
 
-    fn describe(&self, images: &[Value], change: impl Fn(&mut Value)) {
+    fn describe(&self, version: &str, images: &[Value]) {
         let digest = |name: &str| FileDigest::of(&fs::read(self.folder.join(name)).unwrap());
         let service = |name: &str, kind: &str, when: Option<&str>, image: &str, after: &[&str]| json!({"name": name, "kind": kind, "when": when, "image": image, "health": kind == "service", "after": after});
         let parameter = |name: &str, variable: &str, kind: &str, default: &str| json!({"name": name, "variable": variable, "kind": kind, "default": default, "question": {"en": "?", "fr": "?"}});
-        let mut value = json!({
-            "format": 1, "name": "parish", "version": "1.4.0", "platform": "linux/amd64", "description": "A site.",
+        let value = json!({
+            "format": 1, "name": "parish", "version": version, "platform": "linux/amd64", "description": "A site.",
             "images": images,
             "services": [
                 service("selfkeys", "job", Some("every"), "app", &[]),
@@ -120,9 +127,9 @@ impl FakeBundle {
             "publish": [{"service": "web", "port": 443, "variable": "PORT", "default": 18443, "address": "127.0.0.1"}],
             "login": {"url": "https://${SERVER_NAME}:${PORT}/", "user": "admin", "service": "init", "command": ["cat", "/keys/site-admin"]},
             "backup": [{"file": "database.sql", "service": "tools", "save": ["dump"], "restore": ["bring-back", "--all"]}],
+            "maintenance": {"service": "web", "begin": ["notice", "begin"], "end": ["notice", "end"], "check": ["ask"]},
             "files": {"compose.yaml": digest("compose.yaml"), "README.md": digest("README.md"), "images.tar": digest("images.tar")},
         });
-        change(&mut value);
         fs::write(self.folder.join("bundle.json"), serde_json::to_vec(&value).unwrap()).unwrap();
     }
 

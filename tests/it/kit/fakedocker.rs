@@ -4,6 +4,8 @@
 //! STATE/calls           one line per call
 //! STATE/rule            shell lines that come first in each call: they may print, fail or hang
 //! STATE/jobs/NAME       shell lines of a job; `STATE/tools/PROGRAM` of a program that is run beside the services
+//! STATE/inside/PROGRAM  shell lines of a program that is run in a container
+//! STATE/of/NAME         the folder of the bundle that the service's container was made from
 //! STATE/images          Ids, one a line;  STATE/loads  Ids that come with the next `load`
 //! STATE/containers/NAME the service's state: `healthy`, `unhealthy`, `running`, `exited`
 //! STATE/volumes/NAME    a folder with the volume's files
@@ -31,14 +33,16 @@ describe() {
 }
 volumes() { for v in $(cat "$S/stack-volumes"); do mkdir -p "$S/volumes/${project}_$v"; done; }
 compose() {
-  while :; do case "$1" in --project-name) project=$2; shift 2;; --project-directory|--file|--env-file) shift 2;; *) break;; esac; done
+  while :; do case "$1" in --project-name) project=$2; shift 2;; --project-directory) folder=${2##*/}; shift 2;; --file|--env-file) shift 2;; *) break;; esac; done
   [ "$1" = version ] || env | grep -E '^(COMPOSE_|PORT=|SERVER_NAME=)' >> "$S/environment"
   case "$1" in
   version) cat "$S/compose-version";;
   up) volumes
     for service; do :; done
     [ -f "$S/ups/$service" ] && . "$S/ups/$service"
-    [ -f "$S/containers/$service" ] && [ "$(cat "$S/containers/$service")" != exited ] || cp "$S/becomes" "$S/containers/$service"
+    # One of another version is made anew, and so is one that has ended.
+    [ "$(cat "$S/of/$service" 2>/dev/null)" = "$folder" ] && [ -f "$S/containers/$service" ] && [ "$(cat "$S/containers/$service")" != exited ] || cp "$S/becomes" "$S/containers/$service"
+    echo "$folder" > "$S/of/$service"
     echo " Container $project-$service-1  Started" >&2;;
   run) volumes; shift; program=
     while :; do case "$1" in --rm|--no-deps|-T) shift;; --entrypoint) program=$2; shift 2;; *) break;; esac; done
@@ -46,7 +50,7 @@ compose() {
     [ -n "$program" ] && { . "$S/tools/$(basename "$program")"; return; }
     echo " Container $project-$service-run-1  Creating" >&2
     if [ -f "$S/jobs/$service" ]; then . "$S/jobs/$service"; else echo "$service is done"; fi;;
-  stop) for c in "$S"/containers/*; do [ -f "$c" ] && echo exited > "$c"; done;;
+  stop) shift; for c in "$S"/containers/*; do case " $* " in "  "|*" ${c##*/} "*) [ -f "$c" ] && echo exited > "$c";; esac; done;;
   down) rm -f "$S"/containers/*;;
   restart) cp "$S/becomes" "$S/containers/$2";;
   logs) [ -f "$S/words" ] && cat "$S/words";;
@@ -57,7 +61,8 @@ case "$1" in
 version) cat "$S/version";;
 compose) shift; [ -f "$S/no-plugin" ] && { echo "docker: 'compose' is not a docker command." >&2; exit 1; }; compose "$@";;
 info) cat "$S/info";;
-image) cat "$S/images";;
+image) case "$2" in rm) grep -vx -- "$4" "$S/images" > "$S/rest"; mv "$S/rest" "$S/images";; *) cat "$S/images";; esac;;
+exec) shift 3; program=$1; shift; . "$S/inside/$program";;
 load) cat > "$S/loaded.tar"; cat "$S/loads" >> "$S/images"; echo "Loaded image: x";;
 ps) for c in "$S"/containers/*; do [ -f "$c" ] && basename "$c"; done; true;;
 container) shift 3; printf '['; comma=; for c; do [ -f "$S/containers/$c" ] || { echo "Error: No such container: $c" >&2; exit 1; }; printf '%s' "$comma"; describe "$c"; comma=,; done; printf ']\n';;
@@ -84,7 +89,9 @@ impl FakeDocker {
     pub fn new() -> Self {
         let place = tempfile::Builder::new().prefix("docker-").tempdir().unwrap();
         let fake = Self { place };
-        for folder in ["bin", "state/jobs", "state/ups", "state/tools", "state/containers", "state/volumes"] {
+        for folder in
+            ["bin", "state/jobs", "state/ups", "state/tools", "state/inside", "state/of", "state/containers", "state/volumes"]
+        {
             fs::create_dir_all(fake.place.path().join(folder)).unwrap();
         }
         let script = SCRIPT.replace("STATE_FOLDER", fake.state("").to_str().unwrap());

@@ -37,10 +37,17 @@ impl Line {
 
     /// Runs it and kills it, with all that it started in its session, after a while.
     pub fn killed_after(&self, delay: Duration) -> Output {
+        self.killed_when(|| false, delay)
+    }
+
+    /// Runs it and kills it likewise, once something has happened; at the latest after a while.
+    pub fn killed_when(&self, happened: impl Fn() -> bool, limit: Duration) -> Output {
+        let end = Instant::now() + limit;
         let child = self.under(&["setsid", "--wait"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let end = Instant::now() + delay;
         let session = child.id();
-        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        while !happened() && Instant::now() < end {
+            std::thread::sleep(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)));
+        }
         // `setsid` execs in place or forks; in both cases the whole tree is killed from the leaves up.
         kill_tree(session);
         child.wait_with_output().unwrap()

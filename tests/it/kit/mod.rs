@@ -9,6 +9,7 @@ pub mod killat;
 pub mod mirror;
 pub mod mkdeb;
 pub mod openpgp;
+pub mod parish;
 pub mod project;
 pub mod rawtar;
 pub mod user;
