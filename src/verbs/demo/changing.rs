@@ -139,12 +139,9 @@ impl Changing<'_, '_> {
 
     /// Puts the new version's services in the place of the old ones, and removes those that it does not have.
     fn services(&mut self) -> Result<(), Failure> {
-        let containers = self.new.containers()?;
-        let gone =
-            containers.iter().filter(|container| !container.one_off && self.to.manifest.service(&container.service).is_none());
-        let gone: Vec<&str> = gone.map(|container| container.id.as_str()).collect();
-        self.new.engine.remove_containers(&gone).map_err(|error| self.to.voice.engine(error))?;
-        self.new_start().services()
+        let mut starting = self.new_start();
+        starting.services()?;
+        starting.drop_others()
     }
 
     fn check(&self, journal: &Journal) -> Result<(), Failure> {

@@ -225,7 +225,7 @@ impl Starting<'_, '_> {
 
     /// Removes the services of an earlier version that this one has no more: only now that everything else is well, and without their
     /// volumes. What somebody runs by hand is left alone.
-    fn drop_others(&self) -> Result<(), Failure> {
+    pub fn drop_others(&self) -> Result<(), Failure> {
         let containers = self.machine.containers()?;
         let others = containers.iter().filter(|container| !container.one_off && !container.service.is_empty());
         let others = others.filter(|container| self.place.manifest.service(&container.service).is_none());
