@@ -390,14 +390,15 @@ fn what_has_no_digest_yet_is_kept_under_the_digest_it_has() {
 }
 
 /// `openssl s_server` with a certificate that is wrong in one way.
-struct TlsServer {
+pub struct TlsServer {
     child: Child,
-    port: u16,
-    folder: TempDir,
+    pub port: u16,
+    /// Its authority is there as `ca.pem`.
+    pub folder: TempDir,
 }
 
 impl TlsServer {
-    fn new(names: &str, days: &str, folder: TempDir) -> Self {
+    pub fn new(names: &str, days: &str, folder: TempDir) -> Self {
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let run = |arguments: &[&str]| {
             let output = Command::new("openssl").args(arguments).stdin(Stdio::null()).output().unwrap();

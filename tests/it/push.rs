@@ -2,15 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parvis::edge::fetch::FetchOptions;
+use parvis::edge::registry::{Access, RegistryOptions, Remote};
+use parvis::image::oci;
+use parvis::image::repository::{Repository as _, WritableRepository as _};
 use parvis::model::digest::BlobDigest;
 use serde_json::Value;
+use tempfile::TempDir;
 
+use super::fetch::TlsServer;
 use super::pipeline::built;
 use crate::kit::badhttp::Request;
 use crate::kit::badreg::{Act, Registry, Setup, base64};
@@ -264,4 +271,120 @@ fn credential_helpers_and_files_that_are_broken_are_named_and_keep_their_secrets
         all += &format!("# {name}\n{}", words.replace(&registry.host(), "registry.example").replace(place, "HOME"));
     }
     insta::assert_snapshot!("credential_helpers", all);
+}
+
+/// Debian's registry, which has no list of referrers, on a folder and a port of its own.
+struct DebiansRegistry {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl DebiansRegistry {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = folder.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            folder.path().join("kept").display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the package docker-registry is installed");
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(20), "it does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { child, port, _folder: folder }
+    }
+}
+
+impl Drop for DebiansRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn debians_registry_takes_what_parvis_sends_and_skopeo_reads_it() {
+    let (_repo, project, digests) = built();
+    let registry = DebiansRegistry::start();
+    let to = format!("127.0.0.1:{}/parish", registry.port);
+    project.run(&["push", "--tag", "1.4.0", "--to", &to], 0);
+    let said = project.run(&["push", "--tag", "1.4.0", "--to", &to], 0);
+    assert!(said.out.lines().all(|line| line.starts_with("nothing to push: ")), "{}", said.out);
+
+    // skopeo copies it, byte by byte, and parvis sees no difference.
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("skopeo");
+    let skopeo = |arguments: &[&str]| {
+        let output = Command::new("skopeo").arg("--insecure-policy").args(arguments).output().expect("skopeo is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let target = format!("oci:{}:app", layout.display());
+    skopeo(&["copy", "--quiet", "--src-tls-verify=false", "--preserve-digests", &format!("docker://{to}/app:1.4.0"), &target]);
+    let raw = skopeo(&["inspect", "--tls-verify=false", "--raw", &format!("docker://{to}/app:1.4.0")]);
+    assert_eq!(BlobDigest::of(&raw).to_string(), digests["app"]);
+    let pulled = folder.path().join("parvis");
+    elsewhere(folder.path(), &["pull", &format!("{to}/app:1.4.0"), "--output", pulled.to_str().unwrap()], 0);
+    let same = elsewhere(folder.path(), &["diff", layout.to_str().unwrap(), pulled.to_str().unwrap()], 0);
+    assert!(same.out.contains("no difference"), "{}", same.out);
+
+    // What is said about it is found by the tag that takes the place of a list.
+    let options = RegistryOptions {
+        network: FetchOptions::default(),
+        plain_http: false,
+        credentials: Vec::new(),
+        authorities: Vec::new(),
+        certificates: Vec::new(),
+        token_hosts: Vec::new(),
+    };
+    let place = Remote::open(&format!("{to}/app").parse().unwrap(), &options, Access::Write).unwrap();
+    let subject = place.resolve("1.4.0").unwrap().unwrap();
+    place.put_blob(oci::EMPTY_BYTES).unwrap();
+    let mut expected = BTreeSet::new();
+    for word in ["one", "two"] {
+        let about = [("word".to_owned(), word.to_owned())].into();
+        let document = oci::write_artifact("application/example", &[], Some(&subject), &about).unwrap();
+        place.put_document(&document, None).unwrap();
+        expected.insert(document.digest);
+    }
+    let found: BTreeSet<BlobDigest> = place.referrers(&subject.digest).unwrap().iter().map(|entry| entry.digest).collect();
+    assert_eq!(found, expected);
+}
+
+/// Row 14: a certificate that nobody vouches for, and one that somebody does.
+#[test]
+fn a_registry_proves_who_it_is() {
+    let (_repo, project, _) = built();
+    let said = project.run(&["push", "base", "--to", "127.0.0.1:9/parish", "--registry-ca", "/dev/null"], 3);
+    assert!(
+        said.err.contains("the certificate file `/dev/null` holds no certificate") && said.err.contains("hint: "),
+        "{}",
+        said.err
+    );
+    let said = project.run(&["push", "base", "--to", "127.0.0.1:9/parish"], 3);
+    assert!(said.err.contains("no connection") && said.err.contains("hint: check the name"), "{}", said.err);
+
+    let server = TlsServer::new("IP:127.0.0.1", "2", tempfile::tempdir().unwrap());
+    let (to, authority) = (format!("127.0.0.1:{}/parish", server.port), server.folder.path().join("ca.pem"));
+    let said = project.run(&["push", "base", "--to", &to], 3);
+    assert!(said.err.contains("cannot prove who it is") && said.err.contains("/etc/docker/certs.d/127.0.0.1:"), "{}", said.err);
+    // Behind the certificate is a server that knows nothing of registries.
+    let said = project.run(&["push", "base", "--to", &to, "--registry-ca", authority.to_str().unwrap()], 3);
+    assert!(!said.err.contains("cannot prove who it is"), "{}", said.err);
+    let folder = project.path().parent().unwrap().join(".config/containers/certs.d").join(to.trim_end_matches("/parish"));
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(&authority, folder.join("ca.crt")).unwrap();
+    let said = project.run(&["push", "base", "--to", &to], 3);
+    assert!(!said.err.contains("cannot prove who it is"), "{}", said.err);
 }
