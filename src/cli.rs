@@ -239,6 +239,7 @@ fn context(global: Global, ui: &Ui) -> Result<Context<'_>, Failure> {
         },
         credentials: credentials(),
         certificates: certificates(),
+        composer_auth: variable(crate::composer::login::COMPOSER_AUTH),
         screen: ui,
     })
 }

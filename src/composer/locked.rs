@@ -20,6 +20,15 @@ pub struct Dist {
     pub reference: Option<String>,
     /// The SHA-1 digest, where the repository gives one.
     pub sha1: Option<String>,
+    /// Where the repository says that it is to be had too: what Composer tries before the address, and what after it.
+    pub mirrors: Mirrors,
+}
+
+/// Further addresses of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mirrors {
+    pub before: Vec<String>,
+    pub after: Vec<String>,
 }
 
 /// A package that is installed for production.
@@ -121,7 +130,34 @@ fn dist(json: &Json<'_>, name: &ComposerName, version: &str) -> Result<Option<Di
     if let Some(strange) = sha1.filter(|sum| sum.len() != 40 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit())) {
         return Err(json.wrong(format!("has the checksum `{}` of `{name}`, which is no SHA-1", shown(strange))));
     }
-    Ok(Some(Dist { url: url.to_owned(), reference: reference.map(str::to_owned), sha1: sha1.map(str::to_ascii_lowercase) }))
+    let mut mirrors = Mirrors::default();
+    for mirror in dist.get("mirrors").map_or_else(|| Ok(Vec::new()), |mirrors| mirrors.items("mirrors"))? {
+        let Some(template) = mirror.text("url")? else { continue };
+        let filled = template
+            .replace("%package%", name.as_str())
+            .replace("%version%", &normalized(version))
+            .replace("%prettyVersion%", version)
+            .replace("%reference%", reference.unwrap_or_default())
+            .replace("%type%", kind);
+        let list = if mirror.get("preferred").is_some_and(|preferred| preferred.is_true()) {
+            &mut mirrors.before
+        } else {
+            &mut mirrors.after
+        };
+        list.push(filled);
+    }
+    let (url, reference) = (url.to_owned(), reference.map(str::to_owned));
+    Ok(Some(Dist { url, reference, sha1: sha1.map(str::to_ascii_lowercase), mirrors }))
+}
+
+/// Returns a version of plain numbers as Composer compares it: with four of them. Any other is left as it is.
+fn normalized(version: &str) -> String {
+    let plain = version.strip_prefix(['v', 'V']).unwrap_or(version);
+    let numbers: Vec<&str> = plain.split('.').collect();
+    if numbers.len() > 4 || numbers.iter().any(|number| number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit())) {
+        return version.to_owned();
+    }
+    format!("{plain}{}", ".0".repeat(4 - numbers.len()))
 }
 
 /// Returns the shortest way from what a project requires to a package, following what packages provide and replace.
@@ -180,7 +216,9 @@ mod tests {
         let packages = lock(
             r#"{"name": "acme/a", "version": "v1.2.0", "type": "library", "license": ["MIT", "GPL-2.0-or-later"],
                 "source": {"type": "git", "url": "https://g.example/a.git", "reference": "abc"},
-                "dist": {"type": "zip", "url": "https://d.example/a.zip", "reference": "abc", "shasum": ""},
+                "dist": {"type": "zip", "url": "https://d.example/a.zip", "reference": "abc", "shasum": "", "mirrors": [
+                    {"url": "https://m.example/%package%/%version%-%reference%.%type%", "preferred": true},
+                    {"url": "https://n.example/%prettyVersion%", "preferred": false}]},
                 "require": {"php": "^8", "acme/b-implementation": "*"}, "extra": []},
                {"name": "acme/b", "version": "2", "type": "metapackage", "provide": {"acme/b-implementation": "1"}},
                {"name": "acme/c", "version": "3", "dist": {"type": "path", "url": "packages/c"}}"#,
@@ -188,7 +226,15 @@ mod tests {
         .unwrap();
         let name = |text: &str| text.parse::<ComposerName>().unwrap();
         let a = &packages[&name("acme/a")];
-        let dist = Dist { url: "https://d.example/a.zip".into(), reference: Some("abc".into()), sha1: None };
+        let dist = Dist {
+            url: "https://d.example/a.zip".into(),
+            reference: Some("abc".into()),
+            sha1: None,
+            mirrors: Mirrors {
+                before: vec!["https://m.example/acme/a/1.2.0.0-abc.zip".into()],
+                after: vec!["https://n.example/v1.2.0".into()],
+            },
+        };
         assert_eq!((a.dist.as_ref(), a.licence.len(), a.version.as_str()), (Some(&dist), 2, "v1.2.0"));
         assert!(packages[&name("acme/b")].dist.is_none() && packages[&name("acme/c")].dist.is_none());
         let found = chain(&packages, &[name("acme/a")].into(), &name("acme/b"));

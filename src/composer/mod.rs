@@ -3,7 +3,10 @@
 pub mod definition;
 mod json;
 pub mod locked;
+pub mod login;
+pub mod machine;
 pub mod requirements;
+pub mod said;
 pub mod wanted;
 
 pub use json::{Json, JsonError, LARGEST};

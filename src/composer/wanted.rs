@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::definition::Definition;
 use super::json::{Json, JsonError, parse};
-use super::locked::{COMPOSER_LOCK, Package};
+use super::locked::{COMPOSER_LOCK, Mirrors, Package};
 use crate::model::address::Address;
 use crate::model::lock::composer::{DownloadKind, name};
 use crate::model::name::ComposerName;
@@ -29,10 +29,19 @@ pub struct Wanted {
     pub address: Address,
     /// The SHA-1 digest that it must have, where one is stated.
     pub sha1: Option<String>,
+    /// Where else it is to be had.
+    pub mirrors: Mirrors,
     pub licence: Vec<String>,
 }
 
 impl Wanted {
+    /// Returns the addresses of the network that it may be fetched from, as Composer would try them.
+    pub fn places(&self) -> impl Iterator<Item = &str> {
+        let Mirrors { before, after } = &self.mirrors;
+        let all = before.iter().chain(std::iter::once(&self.url)).chain(after).map(String::as_str);
+        all.filter(|url| matches!(Address::parse(url), Ok(Address::Network(_))))
+    }
+
     /// Returns what people call it.
     #[must_use]
     pub fn name(&self) -> String {
@@ -63,6 +72,7 @@ pub fn list(
                 address: address(&json, &dist.url, package.name.as_str())?,
                 url: dist.url.clone(),
                 sha1: dist.sha1.clone(),
+                mirrors: dist.mirrors.clone(),
                 licence: package.licence.clone(),
             });
         }
@@ -125,6 +135,7 @@ fn downloads(extra: &Json<'_>, package: &str, list: &mut Vec<Wanted>) -> Result<
             address: address(extra, &url, package)?,
             url,
             sha1: None,
+            mirrors: Mirrors::default(),
             licence: Vec::new(),
         });
     }
@@ -204,6 +215,7 @@ fn patches_of(
                 address: address(&patches, url, target)?,
                 url: url.to_owned(),
                 sha1: None,
+                mirrors: Mirrors::default(),
                 licence: Vec::new(),
             });
         }

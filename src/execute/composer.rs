@@ -10,6 +10,7 @@
 //! /parvis/offer            the list: ADDRESS tab NAME
 //! /parvis/files/<sha256>   the files
 //! /parvis/missing          addresses that were asked for and are not in the list
+//! /parvis/machine/         files that stand below `/tmp` or `/run`, where a sandbox has folders of its own; links lead here
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use super::trees::{Purpose, from_sandbox, image_accounts, path, start, words};
 use super::{Site, from_store};
 use crate::composer::definition::{COMPOSER_JSON, Definition};
 use crate::composer::locked::COMPOSER_LOCK;
-use crate::composer::{requirements, wanted};
+use crate::composer::{machine, requirements, said, wanted};
 use crate::edge::offer::{Offer, OfferError};
 use crate::edge::sandbox::{Outcome, Program, Sandbox, Stream};
 use crate::failure::Failure;
@@ -211,7 +212,11 @@ fn offer_of(site: &Site<'_>, rule: &ComposerRule, locked: &LockedComposer, proje
                     }
                 }
             }
-            Address::Machine(at) => offer.link(&path(at.as_bytes())?, &from).map_err(from_offer)?,
+            Address::Machine(at) => {
+                let hidden = HIDDEN.iter().any(|folder| at.starts_with(folder));
+                let at = if hidden { path(format!("{FOLDER}/machine{at}").as_bytes())? } else { path(at.as_bytes())? };
+                offer.link(&at, &from).map_err(from_offer)?;
+            }
         }
     }
     offer.write(&path(format!("{FOLDER}/offer").as_bytes())?, render(&list).as_bytes()).map_err(from_offer)?;
@@ -227,10 +232,24 @@ fn render(list: &BTreeMap<String, String>) -> String {
     lines.concat()
 }
 
+/// Folders of a sandbox that hide what an offer has there.
+const HIDDEN: [&str; 2] = ["/tmp/", "/run/"];
+
+/// Links what an offer has for them into these folders.
+const LINKS: &str = r#"for path in /parvis/machine/*/*; do [ ! -e "$path" ] || ln -sT "$path" "${path#/parvis/machine}"; done"#;
+
 /// Starts a sandbox on an image with further folders on top.
 fn open(site: &Site<'_>, place: &Place<'_>, above: &[PathBuf]) -> Result<Sandbox, Failure> {
     let folders = above.iter().chain(&place.folders).cloned().collect();
-    start(site, folders, place.tree, place.image, Purpose::Commands)
+    let mut sandbox = start(site, folders, place.tree, place.image, Purpose::Commands)?;
+    if above.iter().any(|folder| folder.join(FOLDER).join("machine").exists()) {
+        let outcome = sandbox.run(&Program::new(["/bin/sh", "-c", LINKS]), &mut |_, _| {}).map_err(from_sandbox)?;
+        if !outcome.is_success() {
+            return Err(Failure::world(format!("in the image `{}` files of a repository cannot be put in place", place.image))
+                .hint("move the repository to a folder that is neither below `/tmp` nor below `/run`"));
+        }
+    }
+    Ok(sandbox)
 }
 
 /// Returns a command of Composer in the project's folder.
@@ -258,9 +277,22 @@ fn program(rule: &ComposerRule, arguments: &[&str]) -> Program {
     Program { env: super::room::environment(&env), cwd: rule.to.clone(), timeout: TIME, ..Program::new(&argv) }
 }
 
+/// Runs Composer, and returns how it ended and what it said. The last lines are those that tell why it failed.
+fn call(sandbox: &mut Sandbox, program: &Program) -> Result<(Outcome, Vec<u8>), Failure> {
+    let mut said = Vec::new();
+    let mut hear = |_: Stream, bytes: &[u8]| {
+        said.extend_from_slice(bytes);
+        let excess = said.len().saturating_sub(said::MOST);
+        said.drain(..excess);
+    };
+    let outcome = sandbox.run(program, &mut hear).map_err(from_sandbox)?;
+    let last_lines = said::telling(&said);
+    Ok((Outcome { last_lines, ..outcome }, said))
+}
+
 /// Runs a command of Composer that must succeed.
 fn run(image: &ImageName, rule: &ComposerRule, sandbox: &mut Sandbox, arguments: &[&str]) -> Result<(), Failure> {
-    let outcome = sandbox.run(&program(rule, arguments), &mut |_, _| {}).map_err(from_sandbox)?;
+    let (outcome, _) = call(sandbox, &program(rule, arguments))?;
     if outcome.is_success() {
         return Ok(());
     }
@@ -474,7 +506,7 @@ pub fn choose(site: &Site<'_>, plan: &Plan, choice: &Choice<'_>, documents: Docu
     let mut repositories = Vec::new();
     for (number, shelf) in choice.repositories.iter().enumerate() {
         let url = match shelf {
-            Shelf::Address(url) => url.clone(),
+            Shelf::Address(url) => machine::disguised(url),
             Shelf::Folder(_) => format!("file:///{FOLDER}/repositories/{number}"),
         };
         repositories.push((format!("parvis-{number}"), url));
@@ -505,16 +537,16 @@ pub fn choose(site: &Site<'_>, plan: &Plan, choice: &Choice<'_>, documents: Docu
     let mut bytes = 0;
     for _ in 0..ROUNDS {
         task.detail("choose");
-        let outcome = sandbox.run(&update_program(rule, &arguments), &mut |_, _| {}).map_err(from_sandbox)?;
+        let (outcome, said) = call(&mut sandbox, &update_program(rule, &arguments))?;
         let wanted: Vec<String> = missing(&mut sandbox)?.into_iter().filter(|address| !list.contains_key(address)).collect();
         if wanted.is_empty() {
             if !outcome.is_success() {
-                return Err(failed(&recipe.name, rule, &arguments, &outcome)
-                    .hint("the lines above are Composer's own; the repositories are those of the profile in `parvis.yaml`"));
+                return Err(not_chosen(choice, &arguments, &outcome, &said::refusals(&said)));
             }
             let at = below(rule, COMPOSER_LOCK.as_bytes())?;
             let made = sandbox.read(&at, crate::composer::LARGEST).map_err(from_sandbox)?;
             sandbox.finish().map_err(from_sandbox)?;
+            let made = made.map(machine::unveiled_document);
             return made.ok_or_else(|| Failure::world(format!("Composer made no `{COMPOSER_LOCK}`")));
         }
         if list.len() + wanted.len() > MOST_DOCUMENTS {
@@ -539,6 +571,20 @@ pub fn choose(site: &Site<'_>, plan: &Plan, choice: &Choice<'_>, documents: Docu
         sandbox.write(&missing_at, b"", 0o644, 0, 0).map_err(from_sandbox)?;
     }
     Err(Failure::world(format!("Composer still asks for documents of the repositories after {ROUNDS} rounds")))
+}
+
+/// Says why Composer chose nothing: what the project asks for by name and no repository has, or else in its own words.
+fn not_chosen(choice: &Choice<'_>, arguments: &[&str], outcome: &Outcome, refusals: &[said::Refusal]) -> Failure {
+    let Choice { recipe, rule, .. } = choice;
+    if refusals.is_empty() {
+        return failed(&recipe.name, rule, arguments, outcome)
+            .hint("the lines above are Composer's own; the repositories are those of the profile in `parvis.yaml`");
+    }
+    let file = format!("images/{}/{}/{COMPOSER_JSON}", recipe.name, String::from_utf8_lossy(rule.project.as_bytes()));
+    let lines: Vec<String> = refusals.iter().map(|refusal| format!("\n  {refusal}")).collect();
+    Failure::project(format!("`{file}` asks for what no repository has:{}", lines.concat())).hint(format!(
+        "ask in `{file}` for a version that is there, or name a repository that has it under `composer:` of the profile in `parvis.yaml`"
+    ))
 }
 
 /// Returns `composer update` with names after `--`, which must come last.

@@ -13,7 +13,7 @@ pub enum Address {
     Network(String),
     /// A path below the project, or below a repository that is a folder of it.
     Project(TreePath),
-    /// An absolute path of this machine, as a `file` URL. Good only below a repository that the profile names.
+    /// An absolute path of this machine, as a path or a `file` URL. Good only below a repository that the profile names.
     Machine(String),
 }
 
@@ -74,6 +74,13 @@ impl Address {
             None if text.split('/').next().is_some_and(|first| first.contains(':')) => {
                 Err(wrong("has a scheme that parvis does not fetch"))
             }
+            // Composer takes it for a file of this machine, with or without `file://`.
+            None if text.starts_with('/') && !text.contains(['%', '\\', '?', '#']) && !text.starts_with("//") => {
+                if text.split('/').any(|part| matches!(part, "." | "..")) {
+                    return Err(wrong("is no plain path of this machine"));
+                }
+                Ok(Self::Machine(text.to_owned()))
+            }
             None if text.starts_with('/') || text.contains('\\') || text.split('/').any(|part| part == "..") => {
                 Err(wrong("leaves the project"))
             }
@@ -123,7 +130,9 @@ mod tests {
             let path = TreePath::parse(b"repository/dist/a.zip").unwrap();
             assert_eq!(Address::parse(text).unwrap(), Address::Project(path));
         }
-        assert_eq!(Address::parse("file:///srv/a.zip").unwrap(), Address::Machine("/srv/a.zip".into()));
+        for text in ["file:///srv/a.zip", "/srv/a.zip"] {
+            assert_eq!(Address::parse(text).unwrap(), Address::Machine("/srv/a.zip".into()));
+        }
     }
 
     #[test]
@@ -144,7 +153,8 @@ mod tests {
             ("https://h.example/a\nhttps://x", "the address `https://h.example/a\\u{a}https://x` holds control characters"),
             ("../a.zip", "the address `../a.zip` leaves the project"),
             ("a/../../b", "the address `a/../../b` leaves the project"),
-            ("/etc/passwd", "the address `/etc/passwd` leaves the project"),
+            ("/srv/../etc/passwd", "the address `/srv/../etc/passwd` is no plain path of this machine"),
+            ("//host/etc/passwd", "the address `//host/etc/passwd` leaves the project"),
             ("a\\..\\b", "the address `a\\..\\b` leaves the project"),
             ("file:///srv/../etc/passwd", "the address `file:///srv/../etc/passwd` is no plain path of this machine"),
             ("file://host/a", "the address `file://host/a` is no plain path of this machine"),

@@ -210,6 +210,7 @@ mod tests {
             url: url.into(),
             address: Address::parse(url).unwrap(),
             sha1: None,
+            mirrors: crate::composer::locked::Mirrors::default(),
             licence: Vec::new(),
         }
     }

@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Run every program of maintainer scripts as it is in its package, even where parvis can do the same faster
     #[arg(long, hide = true)]
     plain_scripts: bool,
+    /// Make what `parvis run` and `parvis test` need, and neither layers nor images
+    #[arg(long, hide = true, conflicts_with_all = ["twice", "output"])]
+    trees: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
@@ -45,6 +48,10 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
     let Planned { workplace, plan, .. } = &planned;
     let site = Site { plain_scripts: arguments.plain_scripts, ..planned.site(context) };
+    if arguments.trees {
+        prepare(context, &planned, &site)?;
+        return site.make_trees(&planned.plan);
+    }
     let built = carry_out(context, &planned, &site)?;
     let folder = arguments.output.clone().unwrap_or_else(|| workplace.folder.root().join("out"));
     publish(&store, &folder, &built, &plan.platform)?;
@@ -57,6 +64,12 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 
 /// Carries out a plan: fetches what is missing, and builds what is not recalled.
 pub fn carry_out(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) -> Result<Vec<Built>, Failure> {
+    prepare(context, planned, site)?;
+    site.build(&planned.plan)
+}
+
+/// Brings everything to hand that a plan takes from elsewhere.
+fn prepare(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) -> Answer {
     let Planned { workplace, plan, names, .. } = planned;
     let wanted = site.wanted(plan)?;
     fetch(context, workplace, site, &wanted)?;
@@ -64,7 +77,7 @@ pub fn carry_out(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) 
     if !site.is_finished(plan)? {
         workplace.take_sources(names, site.store)?;
     }
-    site.build(plan)
+    Ok(())
 }
 
 /// Builds those of these images that are not in the store as the recipes are now, and tells before it begins.

@@ -11,8 +11,9 @@ use super::Context;
 use super::workplace::Workplace;
 use crate::composer::definition::{COMPOSER_JSON, Definition};
 use crate::composer::locked::{self, COMPOSER_LOCK, Package};
+use crate::composer::login::{COMPOSER_AUTH, Logins};
 use crate::composer::wanted::{self, Wanted};
-use crate::composer::{JsonError, LARGEST};
+use crate::composer::{JsonError, LARGEST, machine};
 use crate::edge::fetch::{Cause, Download, FetchError, Fetched, Fetcher};
 use crate::edge::project::{SourceKind, StatCache};
 use crate::edge::store::Store;
@@ -73,6 +74,14 @@ impl<'a> Project<'a> {
     }
 
     fn composer_json(&self) -> Result<Vec<u8>, Failure> {
+        // It would become part of the image, and of what git keeps.
+        if self.workplace.folder.exists(&format!("{}/auth.json", self.folder())).map_err(Failure::from)? {
+            return Err(Failure::project(format!(
+                "`{}/auth.json` holds passwords, and all of this folder becomes part of the image",
+                self.folder()
+            ))
+            .hint(format!("move its content to the environment variable `{COMPOSER_AUTH}`")));
+        }
         self.read(COMPOSER_JSON)?.ok_or_else(|| {
             let place = format!("recipes/{}.yaml, line {}", self.recipe.name, self.rule.line);
             Failure::project(format!("{place}: the folder `{}` holds no `{COMPOSER_JSON}`", self.folder()))
@@ -204,6 +213,7 @@ fn lock_project(
     let anew = |wanted: &Wanted| wish.update.iter().any(|name| matches(name, &wanted.package));
     let mut locked = composing::kept(before, &wanted, anew);
     let repositories = project.workplace.project.repositories(context.profile.as_deref());
+    let logins = logins(context)?;
     let mut downloads: BTreeMap<String, Download> = BTreeMap::new();
     let mut places = Vec::new();
     for (wanted, slot) in wanted.iter().zip(&mut locked).filter(|(_, slot)| slot.is_none()) {
@@ -213,14 +223,22 @@ fn lock_project(
                 *slot = Some(composing::locked(wanted, DownloadDigest::of(b"not fetched"), 0));
                 continue;
             }
-            Address::Network(url) => from_network(wanted.name(), url, None),
-            Address::Project(path) => {
-                let place = project.find(path, repositories)?.ok_or_else(|| absent(project, wanted))?;
-                let bytes = project.workplace.folder.read(&place, OWN_LIMIT).map_err(Failure::from)?;
-                let bytes = bytes.ok_or_else(|| absent(project, wanted))?;
-                let known = (DownloadDigest::of(&bytes), bytes.len() as u64);
-                from_machine(wanted.name(), &project.workplace.folder.root().join(&place), Some(known))
-            }
+            Address::Network(_) => from_network(wanted.name(), wanted.places().map(|url| logins.apply(url)).collect(), None),
+            Address::Project(path) => match project.find(path, repositories)? {
+                Some(place) => {
+                    let bytes = project.workplace.folder.read(&place, OWN_LIMIT).map_err(Failure::from)?;
+                    let bytes = bytes.ok_or_else(|| absent(project, wanted))?;
+                    let known = (DownloadDigest::of(&bytes), bytes.len() as u64);
+                    from_machine(wanted.name(), &project.workplace.folder.root().join(&place), Some(known))
+                }
+                None => {
+                    let urls = below_repositories(path, repositories, &logins);
+                    if urls.is_empty() {
+                        return Err(absent(project, wanted));
+                    }
+                    from_network(wanted.name(), urls, None)
+                }
+            },
             Address::Machine(path) => {
                 allowed(project, path, repositories, &wanted.name())?;
                 from_machine(wanted.name(), Path::new(path), None)
@@ -267,9 +285,28 @@ fn allowed(project: &Project<'_>, path: &str, repositories: &[Repository], name:
     Err(Failure::project(what).hint("name the repository under `composer: {repositories: …}` of the profile in `parvis.yaml`"))
 }
 
-fn from_network(name: String, url: &str, known: Option<(DownloadDigest, u64)>) -> Download {
+fn from_network(name: String, urls: Vec<String>, known: Option<(DownloadDigest, u64)>) -> Download {
     let (digest, size) = known.unzip();
-    Download { name, urls: vec![url.to_owned()], digest, size, limit: ARCHIVE_LIMIT }
+    Download { name, urls, digest, size, limit: ARCHIVE_LIMIT }
+}
+
+/// Returns the places of a path that is neither in the project nor in a repository that is a folder of it: below the others.
+fn below_repositories(path: &TreePath, repositories: &[Repository], logins: &Logins) -> Vec<String> {
+    let addresses = repositories.iter().filter_map(|repository| match repository {
+        Repository::Address(url) => Some(url),
+        Repository::Folder(_) => None,
+    });
+    let path = String::from_utf8_lossy(path.as_bytes());
+    addresses.map(|url| logins.apply(&format!("{}/{path}", url.trim_end_matches('/')))).collect()
+}
+
+/// Returns the names and passwords that the environment has for repositories.
+fn logins(context: &Context<'_>) -> Result<Logins, Failure> {
+    let Some(text) = &context.composer_auth else { return Ok(Logins::default()) };
+    Logins::parse(text).map_err(|error| {
+        Failure::project(error.to_string())
+            .hint("it is what Composer reads: `{\"http-basic\": {\"HOST\": {\"username\": \"…\", \"password\": \"…\"}}}`")
+    })
 }
 
 fn from_machine(name: String, path: &Path, known: Option<(DownloadDigest, u64)>) -> Download {
@@ -306,6 +343,9 @@ fn from_fetch(error: FetchError) -> Failure {
                     .to_owned()
             }
             Cause::Status { code: 404 | 410, .. } => "it has moved or was withdrawn: take another version of the package".to_owned(),
+            Cause::Status { code: 401 | 403, .. } => {
+                format!("it wants a name and a password: give them in the environment variable `{COMPOSER_AUTH}`, as Composer reads it")
+            }
             Cause::Status { .. } => "the server does not give it to everybody, or not now: try again later".to_owned(),
             Cause::TooLarge(_) => "no archive of a package is so large".to_owned(),
             Cause::Tls(_) | Cause::ProxyRefused => error.hint().unwrap_or_default(),
@@ -363,24 +403,41 @@ pub fn fetch_missing(
     images: &[ImageName],
 ) -> Result<(), Failure> {
     let repositories = workplace.project.repositories(context.profile.as_deref());
-    let mut missing = Vec::new();
-    for (locked, download) in downloads(workplace, lock, images) {
-        if store.has_download(&download.sha256, download.size) {
-            continue;
+    let logins = logins(context)?;
+    let lacking = downloads(workplace, lock, images).into_iter();
+    let lacking: Vec<_> = lacking.filter(|(_, download)| !store.has_download(&download.sha256, download.size)).collect();
+    // The lock names an archive's address; the mirrors of it stand in composer.lock.
+    let mut places: BTreeMap<(ImageName, String), Vec<String>> = BTreeMap::new();
+    for project in projects(workplace) {
+        let image = &project.recipe.name;
+        if lacking.iter().any(|(locked, _)| locked.image == *image) {
+            let wanted = project.wanted()?.into_iter();
+            places
+                .extend(wanted.map(|wanted| ((image.clone(), wanted.url.clone()), wanted.places().map(str::to_owned).collect())));
         }
+    }
+    let mut missing = Vec::new();
+    for (locked, download) in lacking {
         let known = Some((download.sha256, download.size));
         let address = Address::parse(&download.url).map_err(|error| Failure::project(error.to_string()).hint(error.hint()))?;
         let project = projects(workplace).into_iter().find(|project| project.recipe.name == locked.image);
         let project = project.ok_or_else(|| Failure::bug(format!("`{}` has no Composer project", locked.image)))?;
         missing.push(match address {
-            Address::Network(url) => from_network(download.name(), &url, known),
-            Address::Project(path) => {
-                let place = project.find(&path, repositories)?.ok_or_else(|| {
-                    Failure::project(format!("in `{}`, the file `{}` is gone", project.folder(), download.url))
-                        .hint("run `parvis lock`")
-                })?;
-                from_machine(download.name(), &workplace.folder.root().join(place), known)
+            Address::Network(url) => {
+                let places = places.get(&(locked.image.clone(), url.clone())).cloned().unwrap_or_else(|| vec![url.clone()]);
+                from_network(download.name(), places.iter().map(|url| logins.apply(url)).collect(), known)
             }
+            Address::Project(path) => match project.find(&path, repositories)? {
+                Some(place) => from_machine(download.name(), &workplace.folder.root().join(place), known),
+                None => {
+                    let urls = below_repositories(&path, repositories, &logins);
+                    if urls.is_empty() {
+                        let what = format!("in `{}`, the file `{}` is gone", project.folder(), download.url);
+                        return Err(Failure::project(what).hint("run `parvis lock`"));
+                    }
+                    from_network(download.name(), urls, known)
+                }
+            },
             Address::Machine(path) => {
                 allowed(&project, &path, repositories, &download.name())?;
                 from_machine(download.name(), Path::new(&path), known)
@@ -438,8 +495,8 @@ fn make_lock(project: &Project<'_>, context: &Context<'_>, store: &Store, lock: 
         Repository::Folder(_) => None,
     });
     let asked: Vec<Address> = addresses.chain(definition.repositories.iter().cloned()).collect();
-    let fetcher = Fetcher::new(context.fetch.clone());
-    let mut documents = |urls: &[String]| documents(&fetcher, context, &asked, urls);
+    let ask = Ask { fetcher: Fetcher::new(context.fetch.clone()), asked, logins: logins(context)? };
+    let mut documents = |urls: &[String]| ask.documents(context, urls);
     let choice = Choice { recipe, rule, repositories: &shelves, update: wish.update };
     let made = choose(&site, &plan, &choice, &mut documents)?;
     locked::read(&made).map_err(|error| project.wrong(&error))?;
@@ -490,25 +547,51 @@ fn documents_of(workplace: &Workplace, folder: &TreePath) -> Result<BTreeMap<Tre
 }
 
 /// Fetches documents of repositories that are asked anyway; what a repository says of other hosts is not followed.
-fn documents(
-    fetcher: &Fetcher,
-    context: &Context<'_>,
-    asked: &[Address],
-    urls: &[String],
-) -> Result<Vec<Option<Vec<u8>>>, Failure> {
-    let mut downloads = Vec::with_capacity(urls.len());
-    for url in urls {
+struct Ask {
+    fetcher: Fetcher,
+    asked: Vec<Address>,
+    logins: Logins,
+}
+
+impl Ask {
+    fn documents(&self, context: &Context<'_>, urls: &[String]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+        let folders: Vec<String> = self.asked.iter().filter_map(folder_url).collect();
+        let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+        let mut downloads = Vec::with_capacity(urls.len());
+        for url in urls {
+            let urls = match machine::unveiled(url, &folders) {
+                Some(places) => places,
+                None => vec![self.place(url)?],
+            };
+            let name = crate::model::address::without_user(urls.first().unwrap_or(url));
+            downloads.push(Download { name, urls, digest: None, size: None, limit: DOCUMENT_LIMIT });
+        }
+        let mut answers = self.fetcher.documents(&downloads, context.screen).map_err(from_fetch)?;
+        for (url, answer) in urls.iter().zip(&mut answers) {
+            if url.ends_with("/packages.json") && machine::unveiled(url, &folders).is_some() {
+                *answer = answer.take().map(machine::disguised_document);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Returns where a document of the network is fetched from.
+    fn place(&self, url: &str) -> Result<String, Failure> {
         let address = Address::parse(url).map_err(|error| Failure::project(error.to_string()).hint(error.hint()))?;
-        let known = address.origin().is_some_and(|origin| asked.iter().any(|asked| asked.origin() == Some(origin)));
-        if !known {
-            let shown = crate::model::address::without_user(url);
-            return Err(Failure::project(format!(
-                "Composer asks for `{shown}`, which is on the host of no repository that is named"
-            ))
-            .hint("add the repository to the profile in `parvis.yaml`, if it is one that you trust"));
+        let known = address.origin().is_some_and(|origin| self.asked.iter().any(|asked| asked.origin() == Some(origin)));
+        if known {
+            return Ok(self.logins.apply(url));
         }
         let name = crate::model::address::without_user(url);
-        downloads.push(Download { name, urls: vec![url.clone()], digest: None, size: None, limit: DOCUMENT_LIMIT });
+        let what = format!("Composer asks for `{name}`, which is on the host of no repository that is named");
+        Err(Failure::project(what).hint("add the repository to the profile in `parvis.yaml`, if it is one that you trust"))
     }
-    fetcher.documents(&downloads, context.screen).map_err(from_fetch)
+}
+
+/// Returns the address of a repository that is a folder of this machine.
+fn folder_url(address: &Address) -> Option<String> {
+    match address {
+        Address::Machine(path) => Some(format!("file://{}", path.trim_end_matches('/'))),
+        Address::Network(_) | Address::Project(_) => None,
+    }
 }

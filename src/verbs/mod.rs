@@ -79,6 +79,8 @@ pub struct Context<'a> {
     pub credentials: Vec<PathBuf>,
     /// Folders with certificates for registries.
     pub certificates: Vec<PathBuf>,
+    /// Names and passwords for Composer's repositories, as Composer reads them. Never printed.
+    pub composer_auth: Option<String>,
     /// Where people read.
     pub screen: &'a dyn Screen,
 }

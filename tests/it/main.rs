@@ -3,6 +3,7 @@
 mod architecture;
 mod bundle;
 mod changelog;
+mod civicrm;
 mod composer;
 mod conditions;
 mod database;

@@ -1,0 +1,5 @@
+<?php
+class DB
+{
+    const CHANGED = 'no';
+}
