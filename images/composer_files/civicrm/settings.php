@@ -17,6 +17,8 @@ $databases['default']['default'] = [
         PDO::MYSQL_ATTR_SSL_VERIFY_SERVER_CERT => true,
     ],
 ];
+// CiviCRM's module looks for a connection of this name when it asks what its database needs.
+$databases['civicrm']['default'] = ['database' => 'civicrm'] + $databases['default']['default'];
 $settings['hash_salt'] = trim((string) @file_get_contents('/app/private/salt'));
 if ($settings['hash_salt'] === '') {
     throw new RuntimeException('/app/private/salt is not there: the site is not installed');

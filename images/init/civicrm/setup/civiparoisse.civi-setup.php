@@ -1,5 +1,6 @@
 <?php
-// Tells CiviCRM's installation where its database, its address and its language are. The password comes from its file.
+// Tells CiviCRM's installation where its database, its address and its language are. The password comes from its file and is written into
+// the settings that are made here; `init` takes it out again, for they read it from its file.
 if (!defined('CIVI_SETUP')) {
     exit("not to be run by itself\n");
 }
@@ -14,6 +15,10 @@ if (!defined('CIVI_SETUP')) {
         'ssl_params' => ['ca' => "$keys/database-ca.crt"],
     ];
     $model->cmsBaseUrl = 'https://' . (getenv('SERVER_NAME') ?: 'localhost') . ':' . (getenv('PORT') ?: '443') . '/';
+    // Made of the address that a command line has, which is none. Without it CiviCRM makes it of the site's.
+    $paths = $model->paths;
+    unset($paths['civicrm.files']['url']);
+    $model->paths = $paths;
     $model->siteKey = $model->siteKey ?: bin2hex(random_bytes(16));
     // It would fetch translations, and there is no way to a server of them: what the image has is used.
     $model->moFiles = [];
