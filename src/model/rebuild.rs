@@ -6,7 +6,9 @@
 //! ├── parvis.lock              the lock that it gave
 //! ├── openvex.json             the holes that were closed
 //! ├── report.md  report.html   the report in English
-//! └── rapport.md rapport.html  the report in French
+//! ├── rapport.md rapport.html  the report in French
+//! ├── rebuild.sigstore.json    what was done, about every image, signed by the parish; where there is a key
+//! └── parish.pub               the key that signed
 //! ```
 
 use std::fmt;
@@ -23,6 +25,11 @@ pub const FOLDER: &str = "rebuilds";
 pub const FORMAT: u32 = 1;
 /// The file that says what was done.
 pub const RECORD: &str = "rebuild.json";
+
+/// The signed statement.
+pub const SIGNATURE: &str = "rebuild.sigstore.json";
+/// The key that signed it.
+pub const PUBLIC_KEY: &str = "parish.pub";
 
 /// The name of a rebuild: it is given once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -100,6 +100,16 @@ impl Unlock {
         self.passphrase(key, context.passphrase.as_ref(), "PARVIS_PASSPHRASE", Purpose::Open, context)
     }
 
+    /// Returns the passphrase of a key that is there, or of one that is being made; nothing where none is given and nobody can be asked.
+    pub fn if_anybody(&self, key: &str, new: bool, context: &Context<'_>) -> Result<Option<Passphrase>, Failure> {
+        if !self.no_passphrase && self.passphrase_file.is_none() && context.passphrase.is_none() {
+            let purpose = if new { Purpose::Close } else { Purpose::Open };
+            let Some(typed) = ask(key, purpose, context)? else { return Ok(None) };
+            return Self::filled(key, typed).map(Some);
+        }
+        self.open(key, context).map(Some)
+    }
+
     fn passphrase(
         &self,
         key: &str,
@@ -114,8 +124,15 @@ impl Unlock {
         let given = match (&self.passphrase_file, environment) {
             (Some(file), _) => Passphrase::read(file).map_err(from_keys)?,
             (None, Some(passphrase)) => passphrase.clone(),
-            (None, None) => ask(key, variable, purpose, context)?,
+            (None, None) => ask(key, purpose, context)?.ok_or_else(|| {
+                Failure::project(format!("the key `{key}` needs a passphrase, and nobody is there to type it"))
+                    .hint(format!("name a file with `--passphrase-file`, or set `{variable}`"))
+            })?,
         };
+        Self::filled(key, given)
+    }
+
+    fn filled(key: &str, given: Passphrase) -> Result<Passphrase, Failure> {
         if given.is_empty() {
             return Err(Failure::project(format!("the passphrase of the key `{key}` is empty"))
                 .hint("choose one; if the key is really to have none, say so with `--no-passphrase`"));
@@ -124,16 +141,13 @@ impl Unlock {
     }
 }
 
-fn ask(key: &str, variable: &str, purpose: Purpose, context: &Context<'_>) -> Result<Passphrase, Failure> {
-    let nobody = || {
-        Failure::project(format!("the key `{key}` needs a passphrase, and nobody is there to type it"))
-            .hint(format!("name a file with `--passphrase-file`, or set `{variable}`"))
-    };
-    let first = context.screen.ask_secret(&format!("Passphrase of the key `{key}`:")).ok_or_else(nobody)?;
-    if purpose == Purpose::Close && context.screen.ask_secret("The same once more:").ok_or_else(nobody)? != first {
+/// Asks for a passphrase; returns nothing where nobody sits at a terminal.
+fn ask(key: &str, purpose: Purpose, context: &Context<'_>) -> Result<Option<Passphrase>, Failure> {
+    let Some(first) = context.screen.ask_secret(&format!("Passphrase of the key `{key}`:")) else { return Ok(None) };
+    if purpose == Purpose::Close && context.screen.ask_secret("The same once more:").as_ref() != Some(&first) {
         return Err(Failure::project("the two passphrases differ").hint("run the same command again"));
     }
-    Ok(Passphrase::new(first))
+    Ok(Some(Passphrase::new(first)))
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {

@@ -2,6 +2,10 @@
 
 use std::fs;
 
+use parvis::trust::bundle::Bundle;
+use parvis::trust::key::PublicKey;
+use parvis::trust::statement::Statement;
+
 use crate::kit::fakerepo::{Repo, Suite};
 use crate::kit::project::Project;
 use crate::kit::world;
@@ -71,9 +75,34 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
     let page = project.read("rebuilds/sec.1/rapport.html");
     assert!(page.contains("correctif de sécurité, urgence haute : CVE-2025-0001") && !page.contains("<script>"), "{page}");
 
+    assert!(said.err.contains("the rebuild will not be signed") && said.out.contains("it is not signed\n"), "{}", said.err);
+    assert!(!project.path().join("rebuilds/sec.1/rebuild.sigstore.json").exists());
+
     let again = project.run(&["rebuild", "--lang", "fr"], 0);
     assert_eq!(again.out, "rien à faire : aucun correctif de sécurité n’est paru\n");
     assert!(!project.path().join("rebuilds/sec.2").exists());
+}
+
+#[test]
+fn the_parish_signs_with_a_key_that_is_made_when_it_is_first_needed() {
+    let (mut repo, project) = built();
+    fix(&mut repo);
+    let said = project.run(&["rebuild", "--no-passphrase"], 0);
+    assert!(
+        said.err.contains("your parish has no key yet") && said.out.contains("signed by your key "),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    let key = PublicKey::from_pem(project.read("rebuilds/sec.1/parish.pub").as_bytes()).unwrap();
+    let bundle = Bundle::parse(project.read("rebuilds/sec.1/rebuild.sigstore.json").as_bytes()).unwrap();
+    assert!(bundle.is_signed_by(&key));
+    let statement = Statement::parse(&bundle.payload).unwrap();
+    let subjects: Vec<(String, String)> =
+        statement.subjects.iter().map(|subject| (subject.name.clone(), subject.digest.to_string())).collect();
+    assert_eq!(subjects, digests(&project));
+    let record: serde_json::Value = serde_json::from_str(&project.read("rebuilds/sec.1/rebuild.json")).unwrap();
+    assert_eq!(statement.predicate, record);
 }
 
 #[test]

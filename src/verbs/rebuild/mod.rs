@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use super::archive::Mirrors;
 use super::build::{carry_out, publish};
 use super::changelogs::{Account, Reading};
+use super::key::{Unlock, from_keys};
 use super::lists::{self, Lists};
 use super::lock::{Allowed, from_locking};
 use super::test::{self, TestResult};
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store, read_lock};
 use super::{Answer, Context, held};
+use crate::edge::keys::Keys;
 use crate::edge::output::{NewFolder, OutputError};
 use crate::edge::store::Store;
 use crate::execute::Built;
@@ -26,14 +28,21 @@ use crate::failure::Failure;
 use crate::image::{canonical, proof::Proof};
 use crate::model::digest::FileDigest;
 use crate::model::lock::Lock;
-use crate::model::name::ImageName;
+use crate::model::name::{ImageName, KeyName};
 use crate::model::number::Number;
-use crate::model::rebuild::{FOLDER, FORMAT, Name, RECORD, Record};
+use crate::model::rebuild::{FOLDER, FORMAT, Name, PUBLIC_KEY, RECORD, Record, SIGNATURE};
 use crate::model::releases;
 use crate::plan::gates::NOTICE_DAYS;
 use crate::plan::locking::{Inputs, Mode, make};
 use crate::plan::news::{Moves, Upload, moves};
+use crate::trust::key::SigningKey;
+use crate::trust::statement::{Statement, Subject};
 use words::Words;
+
+/// The key that signs rebuilds.
+const PARISH: &str = "parish";
+/// What the signed statement says, as an address that stands for a kind; no server need answer there.
+const PREDICATE: &str = "https://parvis.example/rebuild/v1";
 
 /// Bytes of a record at most.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -57,6 +66,8 @@ pub struct Arguments {
     /// Go on though the distribution gets no security fixes any more
     #[arg(long)]
     past_support: bool,
+    #[command(flatten)]
+    unlock: Unlock,
     #[command(flatten)]
     allowed: Allowed,
 }
@@ -92,6 +103,8 @@ pub struct Rebuilt {
 pub struct Done {
     pub intention: Intention,
     pub images: Vec<Rebuilt>,
+    /// All images, as they are now.
+    pub all: Vec<Built>,
     pub tests: Vec<TestResult>,
     pub platform: String,
     pub project: String,
@@ -144,11 +157,29 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         }
         return Ok(());
     }
+    // Whoever has to type a passphrase does it now, and not after an hour.
+    let key = parish_key(&arguments.unlock, context, words)?;
     let done = carry(context, words, intention, &before, &after)?;
-    keep(context, &after.workplace, &done, &after.lock)?;
+    keep(&after.workplace, &done, &after.lock, key.as_ref())?;
     settle(context, &store, &after.lock)?;
-    context.answer(|| done.to_json(), || words.done(&done, &place(&after.workplace, &done.intention.name)));
+    let signed = key.map(|key| key.public().fingerprint().to_string());
+    context.answer(|| done.to_json(), || words.done(&done, signed.as_deref(), &place(&after.workplace, &done.intention.name)));
     Ok(())
+}
+
+/// Opens the parish's key, which is made when it is first needed; nothing where nobody can give a passphrase.
+fn parish_key(unlock: &Unlock, context: &Context<'_>, words: Words) -> Result<Option<SigningKey>, Failure> {
+    let keys = Keys::new(&context.config);
+    let name: KeyName = PARISH.parse().map_err(|error| Failure::bug("the parish's key has no name").because(error))?;
+    let new = !keys.has(&name);
+    if new {
+        context.screen.note(&words.new_key(&keys.folder().display().to_string()));
+    }
+    let Some(passphrase) = unlock.if_anybody(PARISH, new, context)? else {
+        context.screen.note(&words.unsigned());
+        return Ok(None);
+    };
+    if new { keys.make(&name, &passphrase) } else { keys.open(&name, &passphrase) }.map(Some).map_err(from_keys)
 }
 
 /// Checks that what is rebuilt is what its makers released.
@@ -299,6 +330,7 @@ fn carry(
     Ok(Done {
         intention,
         images,
+        all: new,
         tests,
         platform: after.plan.platform.to_string(),
         project: after.workplace.project.name.to_string(),
@@ -312,10 +344,18 @@ fn place(workplace: &Workplace, name: &Name) -> String {
     workplace.folder.root().join(FOLDER).join(name.to_string()).display().to_string()
 }
 
-/// Writes the folder of the rebuild, which appears whole.
-///
-/// The statement to be signed is `rebuild.json`; the parish's key signs it here, once `parvis sign` can sign a file of a project.
-fn keep(context: &Context<'_>, workplace: &Workplace, done: &Done, lock: &Lock) -> Answer {
+/// Returns the statement that the parish signs: what was done, about every image that there is now.
+fn statement(done: &Done) -> Statement {
+    let subject = |built: &Built| Subject { name: built.name.to_string(), digest: built.record.manifest };
+    Statement {
+        subjects: done.all.iter().map(subject).collect(),
+        predicate_type: PREDICATE.to_owned(),
+        predicate: done.to_json(),
+    }
+}
+
+/// Writes the folder of the rebuild, which appears whole, signed where there is a key.
+fn keep(workplace: &Workplace, done: &Done, lock: &Lock, key: Option<&SigningKey>) -> Answer {
     let bug = |error: canonical::JsonError| Failure::bug("the record of the rebuild cannot be written").because(error);
     let record = canonical::to_bytes(&done.to_json()).map_err(bug)?;
     let vex = report::vex(done).map_err(bug)?;
@@ -331,10 +371,14 @@ fn keep(context: &Context<'_>, workplace: &Workplace, done: &Done, lock: &Lock) 
     for (name, language, html) in report::FILES {
         files.push((name, report::write(done, language, html).into_bytes()));
     }
+    if let Some(key) = key {
+        let bundle = statement(done).sign(key).and_then(|bundle| bundle.to_bytes()).map_err(bug)?;
+        files.push((SIGNATURE, bundle));
+        files.push((PUBLIC_KEY, key.public().to_pem().into_bytes()));
+    }
     for (name, bytes) in &files {
         folder.file(name, false, |out| out.write_all(bytes)).map_err(failed)?;
     }
-    let _ = context;
     folder.appear(|_| false).map_err(failed)
 }
 

@@ -35,6 +35,20 @@ impl Words {
         )
     }
 
+    pub fn new_key(self, folder: &str) -> String {
+        self.say(
+            format!("your parish has no key yet: one is made in {folder}; keep its passphrase well"),
+            format!("votre paroisse n’a pas encore de clé : elle est créée dans {folder} ; conservez bien sa phrase de passe"),
+        )
+    }
+
+    pub fn unsigned(self) -> String {
+        self.say(
+            "nobody is there to type a passphrase: the rebuild will not be signed",
+            "personne n’est là pour taper une phrase de passe : la reconstruction ne sera pas signée",
+        )
+    }
+
     pub fn nothing(self, waiting: usize, all: bool, finished: bool) -> Vec<String> {
         let first = if finished {
             self.say("done; no further fix is out", "terminé ; aucun autre correctif n’est paru")
@@ -189,7 +203,7 @@ impl Words {
         lines
     }
 
-    pub fn done(self, done: &Done, place: &str) -> Vec<String> {
+    pub fn done(self, done: &Done, signed: Option<&str>, place: &str) -> Vec<String> {
         let (fresh, all) = done.bytes();
         let (name, tests) = (&done.intention.name, done.tests.len());
         vec![
@@ -203,7 +217,10 @@ impl Words {
                 format!("octets nouveaux dans les images : {} sur {}", size(fresh), size(all)),
             ),
             self.say(format!("report: {place}/report.html"), format!("rapport : {place}/rapport.html")),
-            self.say("it is not signed", "elle n’est pas signée"),
+            signed.map_or_else(
+                || self.say("it is not signed", "elle n’est pas signée"),
+                |key| self.say(format!("signed by your key {key}"), format!("signée par votre clé {key}")),
+            ),
             self.say(
                 "next: try it with `parvis demo up`, then keep the folder `rebuilds/` and `parvis.lock` in version control",
                 "ensuite : essayez-la avec `parvis demo up`, puis conservez le dossier `rebuilds/` et `parvis.lock` dans votre dépôt",
@@ -288,7 +305,10 @@ impl Words {
                 "The holes are those that Debian’s changelogs name. One that no changelog names may have been closed as well, or may still be open.",
                 "Les failles sont celles que citent les journaux de Debian. Une faille qu’aucun journal ne cite peut avoir été corrigée, ou être encore ouverte.",
             ),
-            self.say("This rebuild is not signed.", "Cette reconstruction n’est pas signée."),
+            self.say(
+                "Who stands by this rebuild: the signature is in `rebuild.sigstore.json` beside this report; where that file is missing, nobody signed.",
+                "Qui en répond : la signature est dans `rebuild.sigstore.json`, à côté de ce rapport ; si ce fichier manque, personne n’a signé.",
+            ),
         ]));
         parts.push(Part::Heading(self.say("What to do next", "Que faire ensuite")));
         parts.push(Part::List(vec![
