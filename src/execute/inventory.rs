@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::image::oci::Platform;
 use crate::image::sbom::{self, Component, Debian, Inventory, OwnFile, Role, Subject, Supplier};
 use crate::model::address::Address;
-use crate::model::digest::FileDigest;
+use crate::model::digest::{FileDigest, hex};
 use crate::model::licence::{self, LicenceTexts};
 use crate::model::lock::LockedPackage;
 use crate::model::lock::composer::{DownloadKind, LockedComposer, LockedDownload, ROOT};
@@ -147,7 +147,7 @@ impl Site<'_> {
     fn sha1(&self, path: &TreePath, digest: &FileDigest, entry: &Entry) -> Result<String, Failure> {
         let mut file = self.store.open_file(digest, entry.mode).map_err(from_store)?;
         let mut hasher = Sha1::new();
-        let mut buffer = [0; 32 << 10];
+        let mut buffer = [0; 16 << 10];
         loop {
             let read = file.read(&mut buffer);
             let read = read.map_err(|error| Failure::world(format!("cannot read `{path}` from the store")).because(error))?;
@@ -156,7 +156,7 @@ impl Site<'_> {
             }
             hasher.update(&buffer[..read]);
         }
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hasher.finalize()))
     }
 }
 

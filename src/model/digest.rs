@@ -58,9 +58,11 @@ const fn nibble(digit: u8) -> Option<u8> {
     }
 }
 
-fn write_hex(bytes: &[u8; 32]) -> String {
+/// Returns bytes as hexadecimal digits in small letters.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(64);
+    let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
@@ -84,7 +86,7 @@ macro_rules! digest_type {
             /// Returns the 64 hexadecimal digits, without the algorithm's name.
             #[must_use]
             pub fn hex(&self) -> String {
-                write_hex(&self.0)
+                hex(&self.0)
             }
 
             /// Returns the 32 bytes.
@@ -102,13 +104,13 @@ macro_rules! digest_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(formatter, "{}{}", $prefix, write_hex(&self.0))
+                write!(formatter, "{}{}", $prefix, hex(&self.0))
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(formatter, "{}({})", stringify!($name), &write_hex(&self.0)[..12])
+                write!(formatter, "{}({})", stringify!($name), &hex(&self.0)[..12])
             }
         }
 

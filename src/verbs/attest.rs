@@ -4,25 +4,24 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::key::{RELEASE, Unlock, from_keys};
+use super::key::{RELEASE, Unlock};
 use super::registry::{Reach, from_repository};
 use super::save::from_output;
-use super::workplace::{LOCK_FILE, Planned, open_store};
-use super::{Answer, Context};
+use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
+use super::{Answer, Context, places};
 use crate::edge::git::{Git, GitError};
-use crate::edge::keys::{self, Keys};
+use crate::edge::layout;
 use crate::edge::output;
 use crate::edge::registry::Access;
 use crate::edge::store::Store;
 use crate::execute::from_store;
 use crate::failure::Failure;
 use crate::image::oci::{self, Descriptor};
-use crate::image::repository::Repository as _;
+use crate::image::repository::WritableRepository;
 use crate::image::sbom::Format;
 use crate::model::digest::{BlobDigest, FileDigest};
-use crate::model::name::{ImageName, KeyName};
-use crate::model::reference::{InvalidReference, RepositoryName};
-use crate::trust::key::SigningKey;
+use crate::model::name::ImageName;
+use crate::model::reference::InvalidReference;
 use crate::trust::provenance::{BUILDER, Commit, Material, Provenance};
 use crate::trust::results::{Results, TEST_RESULT};
 use crate::trust::statement::{Attachment, CYCLONEDX, SLSA, SPDX, Statement, Subject};
@@ -37,11 +36,12 @@ const FILE_LIMIT: u64 = 16 << 20;
 #[command(after_help = "Signed are, of each image: its list in both formats, its provenance, and the results that \
     `parvis test --attest` kept. They hang on the manifest of the architecture, never inside of an index; a second run changes nothing.")]
 pub struct Arguments {
-    /// Images to attest, which must be built, and pushed unless `--output` is given
+    /// Images to attest, as they are built now
     #[arg(required = true)]
     images: Vec<String>,
-    /// Registry, perhaps with a path, under which each image has its name (default: `registry` in `parvis.yaml`)
-    #[arg(long, value_name = "REGISTRY/PREFIX")]
+    /// Where the images are: a layout folder, an archive, or the registry (perhaps with a path) to which they were pushed
+    /// (default: `out` in the project)
+    #[arg(long, value_name = "FOLDER|FILE|REGISTRY/PREFIX")]
     to: Option<String>,
     /// Write the statements to files of this folder, unsigned, and send nothing
     #[arg(long, short, value_name = "FOLDER", conflicts_with_all = ["to", "key"])]
@@ -64,6 +64,8 @@ pub struct Arguments {
 /// What is said of one image.
 struct Said {
     image: ImageName,
+    /// What it is called outside, by the project.
+    repository: String,
     subject: Descriptor,
     /// By a short name.
     predicates: Vec<(&'static str, &'static str, Value)>,
@@ -78,10 +80,8 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
     let store = open_store(context)?;
     let mut said = Vec::new();
-    let mut prefix = arguments.to.clone();
     for name in &arguments.images {
         let planned = Planned::make(context, &store, std::slice::from_ref(name), arguments.platform.as_deref())?;
-        prefix = prefix.or_else(|| planned.workplace.project.registry.clone());
         let image: ImageName = name.parse().map_err(|error| Failure::project(format!("{error}")))?;
         said.push(say(&planned, context, &image, &arguments.builder)?);
     }
@@ -91,16 +91,17 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
             one.image, one.image
         ));
     }
-    match &arguments.output {
-        Some(folder) => write(&said, folder, context),
-        None => {
-            let prefix = prefix.ok_or_else(|| {
-                Failure::project("it is not said in which registry the images are")
-                    .hint("write `registry: registry.example/parish` into `parvis.yaml`, or add `--to registry.example/parish`")
-            })?;
-            hang(&said, prefix.trim_end_matches('/'), arguments, context)
-        }
+    if let Some(folder) = &arguments.output {
+        return write(&said, folder, context);
     }
+    let place = match &arguments.to {
+        None => Place::Path(Workplace::open(context)?.folder.root().join("out")),
+        Some(text) => match layout::locate(text) {
+            Some((path, None)) => Place::Path(path),
+            _ => Place::Registry(text.trim_end_matches('/').to_owned()),
+        },
+    };
+    hang(&said, &place, arguments, context)
 }
 
 /// Gathers everything that can be said of an image.
@@ -118,7 +119,8 @@ fn say(planned: &Planned<'_>, context: &Context<'_>, image: &ImageName, builder:
     let results = kept_results(planned.store, &subject.digest, &recipe_digest(planned, image)?)?;
     let tested = results.is_some() || !has_tests;
     predicates.extend(results.map(|results| ("tests", TEST_RESULT, results)));
-    Ok(Said { image: image.clone(), subject, predicates, tested })
+    let repository = planned.workplace.repository(image);
+    Ok(Said { image: image.clone(), repository, subject, predicates, tested })
 }
 
 /// Returns the manifest of a built image.
@@ -220,7 +222,7 @@ fn write(said: &[Said], folder: &std::path::Path, context: &Context<'_>) -> Answ
     let mut files = Vec::new();
     for one in said {
         for (kind, predicate_type, predicate) in &one.predicates {
-            let statement = statement(&one.image.to_string(), one, predicate_type, predicate);
+            let statement = statement(&one.repository, one, predicate_type, predicate);
             let bytes = statement.to_bytes().map_err(|error| Failure::bug("a statement cannot be written").because(error))?;
             let file = folder.join(format!("{}.{kind}.json", one.image));
             output::write_whole(&file, |out| out.write_all(&bytes)).map_err(from_output)?;
@@ -239,56 +241,99 @@ fn statement(name: &str, said: &Said, predicate_type: &str, predicate: &Value) -
     }
 }
 
+/// Where images are, on which statements are hung.
+enum Place {
+    /// A layout or an archive.
+    Path(PathBuf),
+    /// What stands before an image's name in a registry.
+    Registry(String),
+}
+
+/// An image with what is hung on it, signed.
+struct Signed<'a> {
+    said: &'a Said,
+    /// What the image is called where it is.
+    repository: String,
+    attachments: Vec<(&'static str, Attachment)>,
+}
+
 /// Signs all statements, then hangs them on their images.
-fn hang(said: &[Said], prefix: &str, arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let key = open_key(arguments, context)?;
-    let mut work = Vec::new();
+fn hang(said: &[Said], place: &Place, arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let key = super::sign::open_key(&arguments.key, &arguments.unlock, context)?;
+    let mut signed = Vec::new();
     for one in said {
-        let repository: RepositoryName = format!("{prefix}/{}", one.image)
-            .parse()
-            .map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))?;
+        let repository = match place {
+            Place::Path(_) => one.repository.clone(),
+            Place::Registry(prefix) => format!("{prefix}/{}", one.image),
+        };
         let mut attachments = Vec::new();
         for (kind, predicate_type, predicate) in &one.predicates {
-            let statement = statement(&repository.to_string(), one, predicate_type, predicate);
+            let statement = statement(&repository, one, predicate_type, predicate);
             let attachment = Attachment::sign(&statement, &one.subject, &key)
                 .map_err(|error| Failure::bug("a statement cannot be signed").because(error))?;
             attachments.push((*kind, attachment));
         }
-        work.push((one, repository, attachments));
+        signed.push(Signed { said: one, repository, attachments });
     }
-    let mut lines = Vec::new();
-    let mut images = Vec::new();
-    for (one, repository, attachments) in &work {
-        let remote = arguments.reach.open(context, repository, Access::Write)?;
-        let digest = &one.subject.digest;
-        if remote.document(digest).map_err(from_repository)?.is_none() {
-            return Err(Failure::no(format!("`{repository}` has no image `{digest}`"))
-                .hint(format!("run `parvis push {}`, then this again", one.image)));
+    let hung: Vec<Hung> = match place {
+        Place::Path(path) => {
+            places::change(path, |layout| signed.iter().map(|one| one.hang(layout, &path.display().to_string())).collect())?
         }
-        let mut new = Vec::new();
-        let mut entries = Vec::new();
-        for (kind, attachment) in attachments {
-            let is_new = attachment.put(&remote, digest).map_err(from_repository)?;
-            new.extend(is_new.then_some(*kind));
-            entries.push(json!({"kind": kind, "artifact": attachment.artifact.digest.to_string(), "new": is_new}));
+        Place::Registry(_) => {
+            let hang = |one: &Signed<'_>| {
+                let name = one.repository.parse().map_err(|error: InvalidReference| {
+                    let hint = error.hint();
+                    Failure::project(error.to_string()).hint(hint)
+                })?;
+                one.hang(&arguments.reach.open(context, &name, Access::Write)?, &one.repository)
+            };
+            signed.iter().map(hang).collect::<Result<_, Failure>>()?
         }
-        lines.push(match &new[..] {
-            [] => format!("{repository}@{digest}: nothing new"),
-            new => format!("{repository}@{digest}: {}", new.join(", ")),
-        });
-        images.push(json!({"repository": repository.to_string(), "manifest": digest.to_string(), "statements": entries}));
-    }
-    context.answer(|| json!({ "images": images }), || lines);
+    };
+    context.answer(
+        || json!({"key": key.public().fingerprint(), "images": hung.iter().map(Hung::json).collect::<Vec<_>>()}),
+        || {
+            let mut lines: Vec<String> = hung.iter().map(Hung::line).collect();
+            lines.push(format!("by the key {}", key.public().fingerprint()));
+            lines
+        },
+    );
     Ok(())
 }
 
-fn open_key(arguments: &Arguments, context: &Context<'_>) -> Result<SigningKey, Failure> {
-    let passphrase = arguments.unlock.open(&arguments.key, context)?;
-    let own = Keys::new(&context.config);
-    let file = std::path::Path::new(&arguments.key);
-    match arguments.key.parse::<KeyName>() {
-        // What is no key of this user's may still be a file.
-        Ok(name) if own.has(&name) || !file.exists() => own.open(&name, &passphrase).map_err(from_keys),
-        _ => keys::signing_key(file, &passphrase).map_err(from_keys),
+/// What hangs on an image now: kind, digest of the artifact, and whether it was not there before.
+struct Hung {
+    repository: String,
+    manifest: BlobDigest,
+    statements: Vec<(&'static str, BlobDigest, bool)>,
+}
+
+impl Signed<'_> {
+    fn hang(&self, place: &dyn WritableRepository, shown: &str) -> Result<Hung, Failure> {
+        let (image, digest) = (&self.said.image, &self.said.subject.digest);
+        if place.document(digest).map_err(from_repository)?.is_none() {
+            return Err(Failure::no(format!("`{shown}` has no image `{image}` as it is built now ({digest})"))
+                .hint(format!("run `parvis build {image}`, `parvis push {image}` or `parvis save {image}`, then this again")));
+        }
+        let mut statements = Vec::new();
+        for (kind, attachment) in &self.attachments {
+            let is_new = attachment.put(place, digest).map_err(from_repository)?;
+            statements.push((*kind, attachment.artifact.digest, is_new));
+        }
+        Ok(Hung { repository: self.repository.clone(), manifest: *digest, statements })
+    }
+}
+
+impl Hung {
+    fn json(&self) -> Value {
+        let statement = |(kind, artifact, is_new): &(&str, BlobDigest, bool)| json!({"kind": kind, "artifact": artifact.to_string(), "new": is_new});
+        let statements: Vec<Value> = self.statements.iter().map(statement).collect();
+        json!({"repository": self.repository, "manifest": self.manifest.to_string(), "statements": statements})
+    }
+
+    fn line(&self) -> String {
+        let new: Vec<&str> = self.statements.iter().filter(|(.., is_new)| *is_new).map(|(kind, ..)| *kind).collect();
+        let what = if new.is_empty() { "nothing new".to_owned() } else { new.join(", ") };
+        format!("{}@{}: {what}", self.repository, self.manifest)
     }
 }

@@ -17,6 +17,7 @@ mod lists;
 pub mod load;
 pub mod lock;
 pub mod outdated;
+mod places;
 pub mod plan;
 pub mod pull;
 pub mod push;

@@ -22,7 +22,7 @@ use crate::model::name::ImageName;
 pub struct Arguments {
     /// Image of the project, which must be built
     image: String,
-    /// Format of the list: SPDX 2.3 or CycloneDX 1.6, both as JSON
+    /// Format of the list: SPDX 2.3, or `cyclonedx` 1.6; both are JSON
     #[arg(long, value_enum, default_value = "spdx")]
     format: Which,
     /// File to write (default: standard output)

@@ -9,14 +9,14 @@ use super::key::{RELEASE, Unlock, from_keys};
 use super::registry::{Reach, from_repository, reference};
 use super::save::from_output;
 use super::workplace::Workplace;
-use super::{Answer, Context};
+use super::{Answer, Context, places};
 use crate::edge::keys::{self, Keys};
-use crate::edge::layout::{self, ArchiveFile, Handed};
+use crate::edge::layout::{self, Handed};
 use crate::edge::output;
 use crate::edge::registry::Access;
 use crate::failure::Failure;
-use crate::image::archive::{ArchiveError, Files, ReadAt as _, TarFiles};
-use crate::image::layout::{Form, Layout, ListedImage, append};
+use crate::image::archive::ReadAt as _;
+use crate::image::layout::{Layout, ListedImage};
 use crate::image::oci::Descriptor;
 use crate::image::repository::{Repository as _, WritableRepository};
 use crate::model::reference::{Pick, Reference};
@@ -152,56 +152,16 @@ fn sign_path(
     key: &SigningKey,
     context: &Context<'_>,
 ) -> Result<Vec<Signed>, Failure> {
-    match layout::open(path).map_err(|error| from_layout(&error))? {
-        Handed::Folder(folder) => {
-            let _held = output::hold(path).map_err(from_output)?;
-            let layout = Layout::open(&folder, &path.display().to_string(), Form::Folder).map_err(from_repository)?;
-            let signed = sign_all(&layout, name, arguments, key, context)?;
-            if let Some(additions) = layout.additions().map_err(from_repository)? {
-                output::add_to_layout(path, &additions).map_err(from_output)?;
-            }
-            Ok(signed)
-        }
-        Handed::File(file) => {
-            let mut first = [0];
-            let read = file
-                .read_at(&mut first, 0)
-                .map_err(|error| Failure::world(format!("cannot read `{}`", path.display())).because(error))?;
-            if read == 1 && first == *b"{" {
-                return sign_release(path, key).map(|signed| vec![signed]);
-            }
-            drop(file);
-            sign_archive(path, name, arguments, key, context)
+    if let Handed::File(file) = layout::open(path).map_err(|error| from_layout(&error))? {
+        let mut first = [0];
+        let read = file
+            .read_at(&mut first, 0)
+            .map_err(|error| Failure::world(format!("cannot read `{}`", path.display())).because(error))?;
+        if read == 1 && first == *b"{" {
+            return sign_release(path, key).map(|signed| vec![signed]);
         }
     }
-}
-
-fn sign_archive(
-    path: &Path,
-    name: Option<&str>,
-    arguments: &Arguments,
-    key: &SigningKey,
-    context: &Context<'_>,
-) -> Result<Vec<Signed>, Failure> {
-    // Whoever waited sees the archive that the other one left.
-    let _held = output::hold(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-        .map_err(from_output)?;
-    let Handed::File(file) = layout::open(path).map_err(|error| from_layout(&error))? else {
-        return Err(Failure::world(format!("`{}` became a folder meanwhile", path.display())));
-    };
-    let refused = |error: ArchiveError| {
-        let hint = error.hint();
-        Failure::project(format!("`{}` cannot be used as an archive of images", path.display())).because(error).maybe_hint(hint)
-    };
-    let files: TarFiles<'_, ArchiveFile> = TarFiles::new(&file).map_err(refused)?;
-    let files_as: &dyn Files = &files;
-    let layout = Layout::open(files_as, &path.display().to_string(), Form::Archive).map_err(from_repository)?;
-    let signed = sign_all(&layout, name, arguments, key, context)?;
-    if let Some(additions) = layout.additions().map_err(from_repository)? {
-        let write = |out: &mut dyn std::io::Write| append(&file, &files, &additions, out).map_err(std::io::Error::other);
-        output::write_whole(path, write).map_err(from_output)?;
-    }
-    Ok(signed)
+    places::change(path, |layout| sign_all(layout, name, arguments, key, context))
 }
 
 /// Signs the images of a layout or archive, or the one of this name.

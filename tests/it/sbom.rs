@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::Command;
 
 use parvis::edge::fetch::FetchOptions;
 use parvis::edge::keys;
+use parvis::edge::layout::{self, Handed};
 use parvis::edge::registry::{Access, RegistryOptions, Remote};
+use parvis::image::archive::TarFiles;
+use parvis::image::layout::{Form, Layout};
 use parvis::image::oci;
-use parvis::image::repository::Repository as _;
-use parvis::model::digest::FileDigest;
+use parvis::image::repository::Repository;
+use parvis::model::digest::{BlobDigest, FileDigest};
 use parvis::model::lock::Lock;
 use parvis::trust::bundle::Bundle;
+use parvis::trust::key::PublicKey;
 use parvis::trust::statement::Statement;
 use serde_json::Value;
 
@@ -377,10 +382,10 @@ fn everything_that_is_said_hangs_on_the_image_signed_and_once() {
         push(&project, &registry, "parish/app", &digests["app"]);
         let before = registry.tag("parish/app", "dev");
         let said = own(&["attest", "app", "--to", &to], 0);
-        assert!(said.out.ends_with(": spdx, cyclonedx, provenance, tests\n"), "{}", said.out);
+        assert!(said.out.contains(": spdx, cyclonedx, provenance, tests\nby the key "), "{}", said.out);
         let requests = registry.lines().len();
         let said = own(&["attest", "app", "--to", &to], 0);
-        assert!(said.out.ends_with(": nothing new\n"), "{}", said.out);
+        assert!(said.out.contains(": nothing new\n"), "{}", said.out);
         let writes = |lines: &[String]| lines.iter().filter(|line| !line.starts_with("GET") && !line.starts_with("HEAD")).count();
         assert_eq!(writes(&registry.lines()[requests..]), 0, "{:?}", &registry.lines()[requests..]);
         assert_eq!(registry.tag("parish/app", "dev"), before, "the image itself is as it was");
@@ -388,36 +393,74 @@ fn everything_that_is_said_hangs_on_the_image_signed_and_once() {
         let name = format!("{to}/app").parse().unwrap();
         let remote = Remote::open(&name, &registry_options(), Access::Read).unwrap();
         let subject = digests["app"].parse().unwrap();
-        let mut kinds = Vec::new();
-        for referrer in remote.referrers(&subject).unwrap() {
-            let (_, bytes) = remote.document(&referrer.digest).unwrap().unwrap();
-            let artifact = oci::parse_artifact(&bytes).unwrap();
-            assert_eq!(artifact.subject.unwrap().digest, subject);
-            let mut bundle = Vec::new();
-            let layer = &artifact.layers[0];
-            remote.blob(&layer.digest, layer.size).unwrap().unwrap().read_to_end(&mut bundle).unwrap();
-            let bundle = Bundle::parse(&bundle).unwrap();
-            assert!(bundle.is_signed_by(&key));
-            let statement = Statement::parse(&bundle.payload).unwrap();
-            assert_eq!(
-                (statement.subjects[0].name.as_str(), statement.subjects[0].digest),
-                (format!("{to}/app").as_str(), subject)
-            );
-            kinds.push(statement.predicate_type);
-        }
-        kinds.sort();
-        let expected = [
-            "https://cyclonedx.org/bom",
-            "https://in-toto.io/attestation/test-result/v0.1",
-            "https://slsa.dev/provenance/v1",
-            "https://spdx.dev/Document",
-        ];
-        assert_eq!(kinds, expected);
+        assert_eq!(said_of(&remote, subject, &key, &format!("{to}/app")), ALL);
     }
     let said = own(&["attest", "app", "--to", "127.0.0.1:1/x", "--key", "other"], 2);
     assert!(said.err.contains("no key `other`"), "{}", said.err);
     let said = own(&["attest", "app", "--builder", "me"], 2);
     assert!(said.err.contains("`me` is not an address"), "{}", said.err);
+
+    let archive = project.path().join("app.tar");
+    let archive = archive.to_str().unwrap();
+    own(&["save", "app", "--output", archive], 0);
+    let out = project.path().join("out");
+    let subject: BlobDigest = digests["app"].parse().unwrap();
+    let places = [
+        (&["attest", "app"][..], out.as_path(), Form::Folder),
+        (&["attest", "app", "--to", archive], Path::new(archive), Form::Archive),
+    ];
+    for (arguments, path, form) in places {
+        let images = || with_layout(path, form, |layout| layout.images().to_vec());
+        let before = images();
+        let said = own(arguments, 0);
+        assert!(
+            said.out.starts_with("tests/app@") && said.out.contains(": spdx, cyclonedx, provenance, tests\n"),
+            "{}",
+            said.out
+        );
+        let said = own(arguments, 0);
+        assert!(said.out.contains(": nothing new\n"), "{}", said.out);
+        assert_eq!(images(), before, "the images are as they were");
+        with_layout(path, form, |layout| assert_eq!(said_of(layout, subject, &key, "tests/app"), ALL));
+    }
+    own(&["build", "doors", "--output", project.path().join("elsewhere").to_str().unwrap()], 0);
+    let said = own(&["attest", "doors"], 1);
+    assert!(said.err.contains("has no image `doors` as it is built now"), "{}", said.err);
+}
+
+/// The kinds of statements that are made of an image with tests.
+const ALL: [&str; 4] = [
+    "https://cyclonedx.org/bom",
+    "https://in-toto.io/attestation/test-result/v0.1",
+    "https://slsa.dev/provenance/v1",
+    "https://spdx.dev/Document",
+];
+
+/// Reads everything that is said of an image, which one key must have signed; returns the kinds, sorted.
+fn said_of(place: &dyn Repository, subject: BlobDigest, key: &PublicKey, name: &str) -> Vec<String> {
+    let mut kinds = Vec::new();
+    for referrer in place.referrers(&subject).unwrap() {
+        let (_, bytes) = place.document(&referrer.digest).unwrap().unwrap();
+        let artifact = oci::parse_artifact(&bytes).unwrap();
+        assert_eq!(artifact.subject.unwrap().digest, subject);
+        let mut bundle = Vec::new();
+        let layer = &artifact.layers[0];
+        place.blob(&layer.digest, layer.size).unwrap().unwrap().read_to_end(&mut bundle).unwrap();
+        let bundle = Bundle::parse(&bundle).unwrap();
+        assert!(bundle.is_signed_by(key));
+        let statement = Statement::parse(&bundle.payload).unwrap();
+        assert_eq!((statement.subjects[0].name.as_str(), statement.subjects[0].digest), (name, subject));
+        kinds.push(statement.predicate_type);
+    }
+    kinds.sort();
+    kinds
+}
+
+fn with_layout<T>(path: &Path, form: Form, look: impl FnOnce(&Layout<'_>) -> T) -> T {
+    match layout::open(path).unwrap() {
+        Handed::Folder(folder) => look(&Layout::open(&folder, "folder", form).unwrap()),
+        Handed::File(file) => look(&Layout::open(&TarFiles::new(&file).unwrap(), "file", form).unwrap()),
+    }
 }
 
 fn registry_options() -> RegistryOptions {

@@ -1,10 +1,11 @@
-//! CycloneDX 1.6 as JSON.
+//! `CycloneDX` 1.6 as JSON.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::{Component, Inventory, OwnFile, Role, SbomError, Subject, name_of};
+use crate::model::digest::hex;
 use crate::model::licence::{Licence, LicenceTexts};
 
 pub(super) fn document(inventory: &Inventory, created: &str) -> Result<Value, SbomError> {
@@ -45,8 +46,7 @@ fn uuid(digest: &[u8; 32]) -> String {
     bytes.copy_from_slice(&digest[..16]);
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = |range: std::ops::Range<usize>| bytes[range].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    [hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-")
+    [0..4, 4..6, 6..8, 8..10, 10..16].map(|range| hex(&bytes[range])).join("-")
 }
 
 fn property(name: &str, value: &str) -> Value {
@@ -149,9 +149,10 @@ fn pedigree(inventory: &Inventory, part: &Component) -> Option<Value> {
 fn licences(licence: &Licence) -> Value {
     let text = licence.to_string();
     let plain = matches!(licence, Licence::Term(_)) && !text.contains(' ') && !text.starts_with("LicenseRef-");
-    match plain {
-        true => json!([{"license": {"acknowledgement": "declared", "id": text}}]),
-        false => json!([{"acknowledgement": "declared", "expression": text}]),
+    if plain {
+        json!([{"license": {"acknowledgement": "declared", "id": text}}])
+    } else {
+        json!([{"acknowledgement": "declared", "expression": text}])
     }
 }
 

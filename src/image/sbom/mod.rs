@@ -22,7 +22,7 @@ use crate::model::tree::{Origin, TreePath};
 pub enum Format {
     /// SPDX 2.3 (ISO/IEC 5962) as JSON.
     Spdx,
-    /// CycloneDX 1.6 (ECMA-424) as JSON.
+    /// `CycloneDX` 1.6 (ECMA-424) as JSON.
     CycloneDx,
 }
 

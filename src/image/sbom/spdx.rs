@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sha1::{Digest as _, Sha1};
 
 use super::{Component, Inventory, OwnFile, Role, SbomError, Subject, Supplier, name_of};
+use crate::model::digest::hex;
 use crate::model::licence;
 use crate::model::tree::{Origin, TreePath};
 
@@ -110,7 +111,7 @@ fn subject(subject: &Subject, id: &str) -> Value {
 fn own_files(inventory: &Inventory) -> Value {
     let mut sums: Vec<&str> = inventory.files.iter().map(|file| file.sha1.as_str()).collect();
     sums.sort_unstable();
-    let code: String = Sha1::digest(sums.concat()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let code = hex(&Sha1::digest(sums.concat()));
     json!({
         "SPDXID": OWN_FILES,
         "comment": "Files that belong to no package: of recipes, of maintainer scripts, of commands, of the package database.",

@@ -95,12 +95,14 @@ fn an_inventory_as_cyclonedx() {
 /// Returns everything that a document says under a key, wherever it stands.
 fn all_under<'a>(document: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match document {
-        Value::Object(map) => map.iter().for_each(|(name, value)| {
-            if name == key {
-                found.push(value);
+        Value::Object(map) => {
+            for (name, value) in map {
+                if name == key {
+                    found.push(value);
+                }
+                all_under(value, key, found);
             }
-            all_under(value, key, found);
-        }),
+        }
         Value::Array(items) => items.iter().for_each(|item| all_under(item, key, found)),
         _ => {}
     }
@@ -108,7 +110,9 @@ fn all_under<'a>(document: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 
 fn texts_under(document: &Value, keys: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    keys.iter().for_each(|key| all_under(document, key, &mut found));
+    for key in keys {
+        all_under(document, key, &mut found);
+    }
     found.into_iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
