@@ -87,6 +87,8 @@ enum Verb {
     Demo(verbs::demo::Arguments),
     /// Sign images where they are: in a registry, a layout, an archive
     Sign(verbs::sign::Arguments),
+    /// Say whether a download, a bundle or an image is genuine and unchanged
+    Verify(verbs::verify::Arguments),
     /// Make, show and replace keys that sign
     Key(verbs::key::Arguments),
     /// Say whose signatures count on this machine
@@ -164,6 +166,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Release(arguments) => verbs::release::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
         Verb::Sign(arguments) => verbs::sign::run(&arguments, &context),
+        Verb::Verify(arguments) => verbs::verify::run(&arguments, &context),
         Verb::Key(arguments) => verbs::key::run(&arguments, &context),
         Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),

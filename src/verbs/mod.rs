@@ -33,6 +33,7 @@ pub mod store;
 pub mod test;
 pub mod trust;
 mod twice;
+pub mod verify;
 pub mod why;
 pub mod workplace;
 
@@ -42,7 +43,7 @@ use serde_json::Value;
 
 use crate::edge::fetch::FetchOptions;
 use crate::edge::keys::Passphrase;
-use crate::failure::Failure;
+use crate::failure::{Failure, Labels};
 use crate::model::language::Language;
 use crate::screen::Screen;
 
@@ -101,3 +102,8 @@ impl Context<'_> {
 
 /// What every verb returns.
 pub type Answer = Result<(), Failure>;
+
+/// Gives a failure the words of a language around it.
+pub fn in_language(failure: Failure, language: Language) -> Failure {
+    if language == Language::French { failure.labelled(&Labels::FRENCH) } else { failure }
+}
