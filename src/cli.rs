@@ -83,12 +83,14 @@ enum Verb {
     Bundle(verbs::bundle::Arguments),
     /// Make a numbered release of all images, with what people download
     Release(verbs::release::Arguments),
+    /// Make a candidate the release, with the very images that were tried
+    Promote(verbs::release::promote::Arguments),
+    /// Say of a release that nobody should use it any more
+    Yank(verbs::release::yank::Arguments),
     /// Start a bundle on this machine, look after it, back it up
     Demo(verbs::demo::Arguments),
     /// Sign images where they are: in a registry, a layout, an archive
     Sign(verbs::sign::Arguments),
-    /// Say whether a download, a bundle or an image is genuine and unchanged
-    Verify(verbs::verify::Arguments),
     /// Make, show and replace keys that sign
     Key(verbs::key::Arguments),
     /// Say whose signatures count on this machine
@@ -164,9 +166,10 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Pull(arguments) => verbs::pull::run(&arguments, &context),
         Verb::Bundle(arguments) => verbs::bundle::run(&arguments, &context),
         Verb::Release(arguments) => verbs::release::run(&arguments, &context),
+        Verb::Promote(arguments) => verbs::release::promote::run(&arguments, &context),
+        Verb::Yank(arguments) => verbs::release::yank::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
         Verb::Sign(arguments) => verbs::sign::run(&arguments, &context),
-        Verb::Verify(arguments) => verbs::verify::run(&arguments, &context),
         Verb::Key(arguments) => verbs::key::run(&arguments, &context),
         Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),

@@ -44,6 +44,21 @@ pub const SETTINGS: &str = ".env";
 /// The archive of the images, where they travel along.
 pub const ARCHIVE: &str = "images.tar";
 
+/// How a release is checked, in words.
+pub const VERIFY: &str = "VERIFY.txt";
+
+/// What people are told of a release.
+pub const NOTES: [&str; 2] = ["NOTES.md", "NOTES.fr.md"];
+
+/// The signed statement on the release, and the keyring that says which keys may sign one.
+pub const STATEMENT: [&str; 2] = [crate::trust::release::FILE, crate::trust::keyring::FILE];
+
+/// Whether a file may stand beside those of a bundle when it comes from a release.
+#[must_use]
+pub fn is_of_release(name: &str) -> bool {
+    name == VERIFY || NOTES.contains(&name) || STATEMENT.contains(&name)
+}
+
 /// Items that each list has at most.
 const MOST: usize = 500;
 

@@ -5,6 +5,7 @@ pub mod change;
 mod compose;
 mod guide;
 pub mod manifest;
+pub mod notes;
 pub mod settings;
 #[cfg(test)]
 mod tests;

@@ -212,9 +212,7 @@ pub(super) fn subject_of(line: &Descriptor, artifact: &Artifact) -> Option<BlobD
     format!("sha256:{hex}").parse().ok()
 }
 
-/// Says of a place what its reader says of an archive.
-#[must_use]
-pub fn from_archive(place: &str, name: &str, error: ArchiveError) -> RepositoryError {
+fn from_archive(place: &str, name: &str, error: ArchiveError) -> RepositoryError {
     match error {
         ArchiveError::Io(source) => RepositoryError::Unreachable { place: place.to_owned(), source: source.into(), hint: None },
         ArchiveError::MissingBlob { .. } => {

@@ -33,6 +33,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Layers that Docker's overlay driver can stack.
 const MOST_LAYERS: usize = 127;
 
+/// Parts of an artifact: the packages of a release are some hundreds.
+const MOST_PARTS: usize = 10_000;
+
 /// One line of an image's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum History {
@@ -445,7 +448,7 @@ pub fn parse_artifact(bytes: &[u8]) -> Result<Artifact, OciError> {
     let reader =
         Reader::new("manifest", bytes, &[MANIFEST, DOCKER_MANIFEST], &["manifests", "fsLayers", "history", "signatures"])?;
     let config = reader.descriptor(reader.member("config")?, "`config`")?;
-    let layers = reader.descriptors("layers", MOST_LAYERS)?;
+    let layers = reader.descriptors("layers", MOST_PARTS)?;
     let artifact_type = reader.text(&reader.object, "artifactType")?;
     let artifact_type = artifact_type.filter(|kind| !kind.is_empty()).unwrap_or_else(|| config.media_type.clone());
     let subject = match reader.object.get("subject") {

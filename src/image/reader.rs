@@ -196,25 +196,6 @@ impl LayerReader {
     }
 }
 
-/// Returns the digest of the tar in a layer, without looking at what is in it.
-///
-/// # Errors
-/// The layer cannot be read or unpacked, or is larger than `limit`.
-pub fn diff_id<R: BufRead>(stored: R, compressor: Option<Compressor>, limit: u64) -> io::Result<DiffId> {
-    let tar: Box<dyn Read + '_> = match compressor {
-        None => Box::new(stored),
-        Some(Compressor::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(stored)),
-        Some(Compressor::Zstd) => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
-            decoder.window_log_max(27)?;
-            Box::new(decoder)
-        }
-    };
-    let mut measured = Measured { tar, hasher: Hasher::new(), left: limit };
-    io::copy(&mut measured, &mut io::sink())?;
-    Ok(measured.hasher.finish())
-}
-
 /// Hashes a tar as it is read, up to a limit.
 struct Measured<R> {
     tar: R,

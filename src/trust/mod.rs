@@ -18,4 +18,3 @@ pub mod results;
 pub mod sign;
 pub mod simple;
 pub mod statement;
-pub mod verdict;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::key::{RELEASE, Unlock};
+use super::key::{RELEASE, Unlock, open_key};
 use super::registry::{Reach, from_repository};
 use super::save::from_output;
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
@@ -22,6 +22,7 @@ use crate::image::sbom::Format;
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::name::ImageName;
 use crate::model::reference::InvalidReference;
+use crate::trust::key::SigningKey;
 use crate::trust::provenance::{BUILDER, Commit, Material, Provenance};
 use crate::trust::results::{Results, TEST_RESULT};
 use crate::trust::statement::{Attachment, CYCLONEDX, SLSA, SPDX, Statement, Subject};
@@ -101,7 +102,17 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
             _ => Place::Registry(text.trim_end_matches('/').to_owned()),
         },
     };
-    hang(&said, &place, arguments, context)
+    let key = open_key(&arguments.key, &arguments.unlock, context)?;
+    let hung = hang(&said, &place, &key, &arguments.reach, context)?;
+    context.answer(
+        || json!({"key": key.public().fingerprint(), "images": hung.iter().map(Hung::json).collect::<Vec<_>>()}),
+        || {
+            let mut lines: Vec<String> = hung.iter().map(Hung::line).collect();
+            lines.push(format!("by the key {}", key.public().fingerprint()));
+            lines
+        },
+    );
+    Ok(())
 }
 
 /// Gathers everything that can be said of an image.
@@ -258,8 +269,7 @@ struct Signed<'a> {
 }
 
 /// Signs all statements, then hangs them on their images.
-fn hang(said: &[Said], place: &Place, arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let key = super::sign::open_key(&arguments.key, &arguments.unlock, context)?;
+fn hang(said: &[Said], place: &Place, key: &SigningKey, reach: &Reach, context: &Context<'_>) -> Result<Vec<Hung>, Failure> {
     let mut signed = Vec::new();
     for one in said {
         let repository = match place {
@@ -269,15 +279,15 @@ fn hang(said: &[Said], place: &Place, arguments: &Arguments, context: &Context<'
         let mut attachments = Vec::new();
         for (kind, predicate_type, predicate) in &one.predicates {
             let statement = statement(&repository, one, predicate_type, predicate);
-            let attachment = Attachment::sign(&statement, &one.subject, &key)
+            let attachment = Attachment::sign(&statement, &one.subject, key)
                 .map_err(|error| Failure::bug("a statement cannot be signed").because(error))?;
             attachments.push((*kind, attachment));
         }
         signed.push(Signed { said: one, repository, attachments });
     }
-    let hung: Vec<Hung> = match place {
+    match place {
         Place::Path(path) => {
-            places::change(path, |layout| signed.iter().map(|one| one.hang(layout, &path.display().to_string())).collect())?
+            places::change(path, |layout| signed.iter().map(|one| one.hang(layout, &path.display().to_string())).collect())
         }
         Place::Registry(_) => {
             let hang = |one: &Signed<'_>| {
@@ -285,20 +295,18 @@ fn hang(said: &[Said], place: &Place, arguments: &Arguments, context: &Context<'
                     let hint = error.hint();
                     Failure::project(error.to_string()).hint(hint)
                 })?;
-                one.hang(&arguments.reach.open(context, &name, Access::Write)?, &one.repository)
+                one.hang(&reach.open(context, &name, Access::Write)?, &one.repository)
             };
-            signed.iter().map(hang).collect::<Result<_, Failure>>()?
+            signed.iter().map(hang).collect()
         }
-    };
-    context.answer(
-        || json!({"key": key.public().fingerprint(), "images": hung.iter().map(Hung::json).collect::<Vec<_>>()}),
-        || {
-            let mut lines: Vec<String> = hung.iter().map(Hung::line).collect();
-            lines.push(format!("by the key {}", key.public().fingerprint()));
-            lines
-        },
-    );
-    Ok(())
+    }
+}
+
+/// Says of built images all that can be said, signed, in a registry that has them.
+pub fn attest(planned: &Planned<'_>, context: &Context<'_>, prefix: &str, key: &SigningKey, reach: &Reach) -> Answer {
+    let images = planned.names.iter();
+    let said = images.map(|image| say(planned, context, image, BUILDER)).collect::<Result<Vec<_>, _>>()?;
+    hang(&said, &Place::Registry(prefix.to_owned()), key, reach, context).map(drop)
 }
 
 /// What hangs on an image now: kind, digest of the artifact, and whether it was not there before.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::archive::{Mirrors, from_fetch};
+use super::registry::Reach;
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
 use super::{Answer, Context};
 use crate::edge::fetch::{Download, FetchError, Fetcher};
@@ -34,6 +35,14 @@ pub struct Arguments {
     /// Build a second time, in another store and under other conditions, and compare every digest
     #[arg(long)]
     twice: bool,
+    /// Take packages from where releases keep them, `packages` in the project's registry, and not from the archive
+    #[arg(long)]
+    locked: bool,
+    /// Registry, perhaps with a path, whose releases keep the packages (default: `registry` in `parvis.yaml`)
+    #[arg(long, value_name = "REGISTRY/PREFIX", requires = "locked")]
+    kept_in: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
     /// Run every program of maintainer scripts as it is in its package, even where parvis can do the same faster
     #[arg(long, hide = true)]
     plain_scripts: bool,
@@ -48,6 +57,9 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
     let Planned { workplace, plan, .. } = &planned;
     let site = Site { plain_scripts: arguments.plain_scripts, ..planned.site(context) };
+    if arguments.locked {
+        super::release::kept::fetch(context, &planned, &site, arguments.kept_in.as_deref(), &arguments.reach)?;
+    }
     if arguments.trees {
         prepare(context, &planned, &site)?;
         return site.make_trees(&planned.plan);
@@ -103,7 +115,16 @@ fn gone(error: FetchError) -> Failure {
 
 /// Fetches those of the wanted packages that are not at hand.
 pub fn fetch(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, wanted: &[&LockedPackage]) -> Answer {
-    let missing = site.missing(wanted)?;
+    fetch_these(context, workplace, site, site.missing(wanted)?)
+}
+
+/// Fetches the .deb files of packages, also of those of which only what was made of them is at hand.
+pub fn fetch_all(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, packages: &[&LockedPackage]) -> Answer {
+    let absent = packages.iter().filter(|package| !site.store.has_download(&package.sha256, package.size)).copied();
+    fetch_these(context, workplace, site, absent.collect())
+}
+
+fn fetch_these(context: &Context<'_>, workplace: &Workplace, site: &Site<'_>, missing: Vec<&LockedPackage>) -> Answer {
     if missing.is_empty() {
         return Ok(());
     }

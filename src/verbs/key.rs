@@ -167,6 +167,18 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
 }
 
+/// Opens a key that signs: one of this user's own by its name, else one in a file.
+pub fn open_key(text: &str, unlock: &Unlock, context: &Context<'_>) -> Result<SigningKey, Failure> {
+    let passphrase = unlock.open(text, context)?;
+    let own = Keys::new(&context.config);
+    let file = std::path::Path::new(text);
+    match text.parse::<KeyName>() {
+        // What is no key of this user's may still be a file.
+        Ok(name) if own.has(&name) || !file.exists() => own.open(&name, &passphrase).map_err(from_keys),
+        _ => keys::signing_key(file, &passphrase).map_err(from_keys),
+    }
+}
+
 /// Turns what the door of keys says into what a person reads.
 pub fn from_keys(error: KeysError) -> Failure {
     let hint = error.hint();

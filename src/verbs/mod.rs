@@ -33,7 +33,6 @@ pub mod store;
 pub mod test;
 pub mod trust;
 mod twice;
-pub mod verify;
 pub mod why;
 pub mod workplace;
 
@@ -43,7 +42,7 @@ use serde_json::Value;
 
 use crate::edge::fetch::FetchOptions;
 use crate::edge::keys::Passphrase;
-use crate::failure::{Failure, Labels};
+use crate::failure::Failure;
 use crate::model::language::Language;
 use crate::screen::Screen;
 
@@ -102,8 +101,3 @@ impl Context<'_> {
 
 /// What every verb returns.
 pub type Answer = Result<(), Failure>;
-
-/// Gives a failure the words of a language around it.
-pub fn in_language(failure: Failure, language: Language) -> Failure {
-    if language == Language::French { failure.labelled(&Labels::FRENCH) } else { failure }
-}

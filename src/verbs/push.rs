@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     };
     drop(workplace);
     let store = open_store(context)?;
-    let images = gather(arguments, context, &store, &platforms, &prefix)?;
+    let images = gather(context, &store, &arguments.images, &arguments.tag, &platforms, &prefix)?;
     let bytes = images.iter().map(PushedImage::size).sum();
     let task = context.screen.work("push", Some(bytes), Unit::Bytes);
     let mut pushed = Vec::new();
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     for image in &images {
         let remote = arguments.reach.open(context, &image.repository, Access::Write)?;
         task.detail(image.name.as_str());
-        pushed.push(image.push(&remote, &tag, &store, &mut known, &*task)?);
+        pushed.push(image.push(&remote, Some(&tag), &store, &mut known, &*task)?);
     }
     drop(task);
     context.answer(
@@ -70,16 +70,16 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 }
 
 /// Returns what stands before an image's name: a registry, perhaps with a path.
-fn prefix(text: Option<&str>) -> Result<String, Failure> {
+pub fn prefix(text: Option<&str>) -> Result<String, Failure> {
     let hint = "write `registry: registry.example/parish` into `parvis.yaml`, or add `--to registry.example/parish`";
     let text = text.ok_or_else(|| Failure::project("it is not said to which registry").hint(hint))?;
     Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// An image with all the architectures that are pushed of it.
-struct PushedImage {
-    name: ImageName,
-    repository: RepositoryName,
+pub struct PushedImage {
+    pub name: ImageName,
+    pub repository: RepositoryName,
     /// Repositories of the images it is built on, the nearest first.
     ancestors: Vec<RepositoryName>,
     /// In the order of the project's architectures.
@@ -87,13 +87,14 @@ struct PushedImage {
 }
 
 /// Which blobs are known to be in which repository, because this command has just put them there.
-type Known = BTreeMap<BlobDigest, RepositoryName>;
+pub type Known = BTreeMap<BlobDigest, RepositoryName>;
 
-/// Finds all that is to be pushed, before anything is.
-fn gather(
-    arguments: &Arguments,
+/// Finds all that is to be pushed, before anything is; all images where none is named.
+pub fn gather(
     context: &Context<'_>,
     store: &Store,
+    names: &[String],
+    tag: &str,
     platforms: &[Architecture],
     prefix: &str,
 ) -> Result<Vec<PushedImage>, Failure> {
@@ -103,8 +104,8 @@ fn gather(
     };
     let mut images: Vec<PushedImage> = Vec::new();
     for platform in platforms {
-        let which = Which { tag: arguments.tag.clone(), platform: Some(platform.to_string()) };
-        for built in Built::find(context, store, &arguments.images, &which)?.into_images() {
+        let which = Which { tag: tag.to_owned(), platform: Some(platform.to_string()) };
+        for built in Built::find(context, store, names, &which)?.into_images() {
             let variant = |built| (platform.clone(), built);
             match images.iter_mut().find(|image| image.name == built.recipe) {
                 Some(image) => image.variants.push(variant(built)),
@@ -121,13 +122,14 @@ fn gather(
 }
 
 impl PushedImage {
-    fn size(&self) -> u64 {
+    /// Returns the bytes of all its blobs.
+    pub fn size(&self) -> u64 {
         let blobs = self.variants.iter().flat_map(|(_, image)| image.manifest.layers.iter().chain([&image.manifest.config]));
         blobs.map(|blob| blob.size).sum()
     }
 
     /// Returns the type and the bytes of what the tag will stand for: the manifest, or an index of several.
-    fn top(&self) -> Result<(String, Vec<u8>), Failure> {
+    pub fn top(&self) -> Result<(String, Vec<u8>), Failure> {
         let descriptor = |(architecture, image): &(Architecture, BuiltImage)| Descriptor {
             media_type: oci::MANIFEST.to_owned(),
             digest: image.manifest.digest,
@@ -147,13 +149,25 @@ impl PushedImage {
         }
     }
 
-    /// Sends what the registry lacks: blobs, then manifests, then the tag.
-    fn push(&self, remote: &Remote, tag: &Tag, store: &Store, known: &mut Known, task: &dyn Task) -> Result<Outcome, Failure> {
+    /// Returns the manifests of all architectures.
+    pub fn manifests(&self) -> impl Iterator<Item = &crate::image::oci::Manifest> {
+        self.variants.iter().map(|(_, image)| &image.manifest)
+    }
+
+    /// Sends what the registry lacks: blobs, then manifests, then the tag; without one, the image is known by its digest only.
+    pub fn push(
+        &self,
+        remote: &Remote,
+        tag: Option<&Tag>,
+        store: &Store,
+        known: &mut Known,
+        task: &dyn Task,
+    ) -> Result<Outcome, Failure> {
         let (media_type, bytes) = self.top()?;
         let digest = BlobDigest::of(&bytes);
         let mut outcome = Outcome {
             image: self.name.clone(),
-            reference: self.repository.tagged(tag.clone()).to_string(),
+            reference: tag.map_or_else(|| self.repository.to_string(), |tag| self.repository.tagged(tag.clone()).to_string()),
             digest,
             platforms: self.variants.iter().map(|(architecture, _)| architecture.clone()).collect(),
             changed: false,
@@ -161,8 +175,11 @@ impl PushedImage {
             mounted: 0,
             present: 0,
         };
-        let before = remote.resolve(tag.as_str()).map_err(from_repository)?;
-        if before.is_some_and(|before| before.digest == digest) {
+        let there = match tag {
+            Some(tag) => remote.resolve(tag.as_str()).map_err(from_repository)?.is_some_and(|before| before.digest == digest),
+            None => remote.document(&digest).map_err(from_repository)?.is_some(),
+        };
+        if there {
             task.advance(self.size());
             self.remember(known);
             return Ok(outcome);
@@ -181,7 +198,7 @@ impl PushedImage {
                 remote.put_manifest(oci::MANIFEST, &manifest.raw, None).map_err(from_repository)?;
             }
         }
-        remote.put_manifest(&media_type, &bytes, Some(tag)).map_err(from_repository)?;
+        remote.put_manifest(&media_type, &bytes, tag).map_err(from_repository)?;
         self.remember(known);
         Ok(outcome)
     }
@@ -230,7 +247,7 @@ impl PushedImage {
 }
 
 /// What became of an image.
-struct Outcome {
+pub struct Outcome {
     image: ImageName,
     reference: String,
     digest: BlobDigest,
@@ -238,7 +255,7 @@ struct Outcome {
     /// Whether the tag stood for something else before.
     changed: bool,
     /// Blobs that went over the network, and their bytes.
-    sent: (usize, u64),
+    pub sent: (usize, u64),
     /// Blobs that the registry had in another repository, and in this one.
     mounted: usize,
     present: usize,

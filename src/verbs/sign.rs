@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::diff::from_layout;
-use super::key::{RELEASE, Unlock, from_keys};
+use super::key::{RELEASE, Unlock, open_key};
 use super::registry::{Reach, from_repository, reference};
 use super::save::from_output;
 use super::workplace::Workplace;
 use super::{Answer, Context, places};
-use crate::edge::keys::{self, Keys};
 use crate::edge::layout::{self, Handed};
 use crate::edge::output;
 use crate::edge::registry::Access;
@@ -69,21 +68,6 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
-/// Opens the key that signs, by its name or its file.
-pub fn open_key(text: &str, unlock: &Unlock, context: &Context<'_>) -> Result<SigningKey, Failure> {
-    let named = text.parse().ok().filter(|name| Keys::new(&context.config).has(name));
-    let passphrase = |shown: &str| unlock.open(shown, context);
-    match named {
-        Some(name) => Keys::new(&context.config).open(&name, &passphrase(text)?),
-        None if Path::new(text).is_file() => keys::signing_key(Path::new(text), &passphrase(text)?),
-        None => {
-            let folder = Keys::new(&context.config).folder().to_owned();
-            Err(keys::KeysError::Absent { name: text.to_owned(), folder })
-        }
-    }
-    .map_err(from_keys)
-}
-
 /// What was signed.
 struct Signed {
     what: String,
@@ -138,7 +122,8 @@ fn sign_image(place: &dyn WritableRepository, repository: &str, image: &Descript
     Ok(Signed { what: repository.to_owned(), digest: Some(image.digest.to_string()), new, file: None })
 }
 
-fn from_sign(error: SignError) -> Failure {
+/// Says why an image was not signed.
+pub fn from_sign(error: SignError) -> Failure {
     match error {
         SignError::Repository(error) | SignError::Simple(SimpleError::Repository(error)) => from_repository(error),
         error => Failure::world("the image cannot be signed").because(error),

@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 }
 
 /// Keeps the results of each image.
-fn keep(context: &Context<'_>, planned: &Planned<'_>, results: &[TestResult]) -> Result<(), Failure> {
+pub fn keep(context: &Context<'_>, planned: &Planned<'_>, results: &[TestResult]) -> Result<(), Failure> {
     for of_image in results.chunk_by(|one, other| one.image == other.image) {
         let test = |result: &TestResult| (format!("line {}: {}", result.line, result.name), result.passed());
         super::attest::keep_results(planned, context, &of_image[0].image, of_image.iter().map(test).collect())?;

@@ -1,9 +1,9 @@
 //! Everything that `parvis demo upgrade` and `rollback` say to a volunteer, in every language they say it in.
 
+use super::words::both;
 use crate::bundle::change::Kind as Way;
 use crate::failure::Kind;
 use crate::model::language::Language;
-use crate::model::language::both;
 use crate::screen::size;
 
 /// Something that stops a change of version.

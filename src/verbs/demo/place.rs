@@ -9,7 +9,7 @@ use super::Arguments;
 use super::change_words::Trouble;
 use super::words::Problem;
 use crate::bundle::change::Journal;
-use crate::bundle::manifest::{ARCHIVE, BundledImage, COMPOSE, MANIFEST, Manifest, SETTINGS};
+use crate::bundle::manifest::{ARCHIVE, BundledImage, COMPOSE, MANIFEST, Manifest, SETTINGS, is_of_release};
 use crate::bundle::settings::Settings;
 use crate::edge::engine::EngineError;
 use crate::edge::place::{self, BundleFolder, PlaceError, Seekable};
@@ -296,7 +296,9 @@ fn unpacked(path: &Path, voice: Voice) -> Result<PathBuf, Failure> {
     };
     let bytes = read(MANIFEST)?.ok_or_else(no_bundle)?;
     let manifest = parse(&bytes, voice)?;
-    let known = |name: &str| [MANIFEST, SETTINGS, ARCHIVE, COMPOSE].contains(&name) || manifest.files.contains_key(name);
+    let known = |name: &str| {
+        [MANIFEST, SETTINGS, ARCHIVE, COMPOSE].contains(&name) || manifest.files.contains_key(name) || is_of_release(name)
+    };
     let mut content: Vec<(String, Box<dyn Read + '_>)> = Vec::new();
     for name in &names {
         let own = name.strip_prefix(top).filter(|own| known(own)).ok_or_else(|| {

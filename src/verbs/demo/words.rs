@@ -2,10 +2,29 @@
 
 use super::change_words::Trouble;
 use crate::edge::engine::EngineError;
-use crate::failure::{Failure, Kind};
-use crate::model::language::{Language, both};
+use crate::failure::{Failure, Kind, Labels};
+use crate::model::language::Language;
 use crate::screen::size;
-pub use crate::verbs::in_language;
+
+/// Returns the text in the person's language: both stand side by side, so that neither is forgotten.
+macro_rules! both {
+    ($language:expr, $english:literal, $french:literal $(,)?) => {
+        match $language {
+            Language::English => format!($english),
+            Language::French => format!($french),
+        }
+    };
+}
+
+pub(super) use both;
+
+/// The words around a failure in French, as a French reader expects them.
+static FRENCH: Labels = Labels { error: "erreur :", because: "cause :", hint: "conseil :" };
+
+/// Gives a failure the words of a language around it.
+pub fn in_language(failure: Failure, language: Language) -> Failure {
+    if language == Language::French { failure.labelled(&FRENCH) } else { failure }
+}
 
 /// Something that stops a command.
 #[derive(Debug)]

@@ -70,6 +70,12 @@ impl Download {
         Ok(())
     }
 
+    /// Puts a small file into the folder.
+    pub fn add(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        output::write_whole(&self.path(name), |out| out.write_all(bytes)).map_err(from_output)?;
+        self.take(name, Some(FileDigest::of(bytes)))
+    }
+
     /// Writes the tar, with further files that are not listed because they speak of those that are.
     pub fn pack(&self, folder: &Path, intent: &Intent, further: &[(&str, &[u8])]) -> Result<PathBuf, Failure> {
         let target = folder.join(format!("{}.tar", self.name));

@@ -3,27 +3,38 @@
 //! Everything is made from the commit, the lock and the key; nothing of it depends on the clock or on chance. So a run that was killed is
 //! simply run again: it makes the same bytes, finds what is there already, and goes on.
 
+mod documents;
 mod downloads;
+pub mod kept;
 mod prepare;
+pub mod promote;
+mod publish;
+pub mod yank;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use self::documents::Written;
 use self::downloads::Download;
 use self::prepare::Intent;
+use self::publish::Registry;
+use super::key::{RELEASE, Unlock, from_keys, open_key};
+use super::registry::Reach;
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
-use super::{Answer, Context, build, test};
+use super::{Answer, Context, build, gate, push, test};
+use crate::edge::keys::{self, Keys};
 use crate::edge::store::Store;
 use crate::execute::Built;
 use crate::failure::Failure;
 use crate::image::oci::{self, Descriptor, Platform};
 use crate::model::digest::FileDigest;
-use crate::model::name::{Architecture, ImageName};
+use crate::model::name::{Architecture, ImageName, InvalidName, Tag};
 use crate::model::number::Number;
-use crate::model::release::{FORMAT, Release};
+use crate::model::release::{FORMAT, Release, ReleasedSbom};
 use crate::model::releases::{FOLDER, Record, ReleasedImage, ReleasedPlatform};
 use crate::screen::{size, table};
+use crate::trust::{self, key::SigningKey};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -35,51 +46,116 @@ pub struct Arguments {
     /// Build a second time, in another store and under other conditions, and compare every digest
     #[arg(long)]
     twice: bool,
+    /// Registry, perhaps with a path, that the release goes to (default: `registry` in `parvis.yaml`; without one, nothing is sent)
+    #[arg(long, value_name = "REGISTRY/PREFIX")]
+    to: Option<String>,
+    /// Move floating tags (`1.4`, `1`, `latest`) even where somebody else moved them
+    #[arg(long)]
+    retake: bool,
     /// Allow a number below the newest, for a line that is still looked after
     #[arg(long)]
     maintenance: bool,
+    /// The key that signs: the name of one of your own, or a file in cosign's form
+    #[arg(long, value_name = "NAME|FILE", default_value = RELEASE)]
+    key: String,
+    #[command(flatten)]
+    unlock: Unlock,
     /// Folder of the downloads (default: `out/release/NUMBER` in the project)
     #[arg(long, short, value_name = "FOLDER")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 /// The images of one platform, built and tried.
-struct Made {
-    platform: Architecture,
+struct Made<'a> {
+    planned: Planned<'a>,
     built: Vec<Built>,
     tests: usize,
+    sboms: Vec<(ReleasedSbom, Written)>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    carry_out(arguments, None, context)
+}
+
+/// Makes a release; one that was a candidate must have the very images that the candidate had.
+fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context<'_>) -> Answer {
     let workplace = Workplace::open(context)?;
     let intent = prepare::intent(&workplace, arguments.number, arguments.maintenance)?;
+    let candidate = candidate.map(|number| prepare::candidate(&intent, number)).transpose()?;
+    let key = open_key(&arguments.key, &arguments.unlock, context)?;
+    let prefix = arguments.to.as_deref().or(workplace.project.registry.as_deref());
+    let registry =
+        prefix.map(|prefix| Registry { context, prefix: prefix.trim_end_matches('/').to_owned(), reach: &arguments.reach });
+    prepare::names(&workplace)?;
     let store = open_store(context)?;
     let mut made = Vec::new();
-    for platform in workplace.project.architectures.clone() {
-        made.push(make(context, &store, &platform, arguments.twice)?);
+    for platform in &workplace.project.architectures {
+        made.push(make(context, &store, platform, arguments.twice)?);
     }
+    let mut release = statement(&workplace, &intent, &made, registry.as_ref())?;
+    if let Some(candidate) = candidate {
+        prepare::same_images(candidate, &release)?;
+    }
+    // What stands in the way is found before anything is written.
+    let tag: Tag = intent.number.to_string().parse().map_err(|error: InvalidName| Failure::bug(error.to_string()))?;
+    let publication = match &registry {
+        None => None,
+        Some(registry) => {
+            let images = push::gather(context, &store, &[], tag.as_str(), &workplace.project.architectures, &registry.prefix)?;
+            Some(registry.plan(images, &intent, &workplace.project.releases.tags, arguments.retake)?)
+        }
+    };
     let folder = arguments
         .output
         .clone()
         .unwrap_or_else(|| workplace.folder.root().join("out/release").join(arguments.number.to_string()));
-    let downloads = downloads::make(context, &workplace, &intent, &folder)?;
-    let release = statement(&workplace, &intent, &made, &downloads)?;
-    release.check().map_err(|error| Failure::bug("the release contradicts itself").because(error))?;
-    for download in &downloads {
-        download.pack(&folder, &intent, &[])?;
+    let mut downloads = downloads::make(context, &workplace, &intent, &folder)?;
+    let mut written = vec![documents::lock(&workplace)?];
+    release.sboms = made.iter().flat_map(|made| &made.sboms).map(|(listed, _)| listed.clone()).collect();
+    let told = documents::notes(context, &workplace, &store, &intent, &release)?;
+    for download in &mut downloads {
+        told.iter().try_for_each(|file| download.add(&file.name, &file.bytes))?;
     }
+    written.extend(told);
+    release.files.extend(written.iter().map(Written::listed));
+    release.files.extend(downloads.iter().flat_map(Download::files));
+    release.files.sort_by(|left, right| left.name.cmp(&right.name));
+    release.check().map_err(|error| Failure::bug("the release contradicts itself").because(error))?;
+    let seals = seals(&release, &key, context)?;
+    let beside: Vec<(&str, &[u8])> = seals.iter().map(|file| (file.name.as_str(), &file.bytes[..])).collect();
+    for download in &downloads {
+        download.pack(&folder, &intent, &beside)?;
+    }
+    let lists = || made.iter().flat_map(|made| &made.sboms).map(|(_, file)| file);
+    written.iter().chain(lists()).chain(&seals).try_for_each(|file| file.write(&folder))?;
+    let plan = publication.as_ref().map(|publication| publish::lines(&publication.moves, &publication.images));
     if !arguments.dry_run {
-        record(&workplace, &intent, &release)?;
+        if let (Some(registry), Some(publication)) = (&registry, &publication) {
+            let planned: Vec<&Planned<'_>> = made.iter().map(|made| &made.planned).collect();
+            registry.send(publication, &release, &planned, &store, &key)?;
+            registry.keep(&kept::all(planned.iter().copied(), context), &tag, &store)?;
+            let public: Vec<&Written> = seals.iter().chain(&written).chain(lists()).collect();
+            registry.announce(&public, &tag)?;
+            registry.move_tags(publication)?;
+        }
+        record(&workplace, &intent, &release, candidate.map(|candidate| candidate.version))?;
     }
     context.answer(
-        || json!({"format": 1, "release": release, "folder": folder, "dryRun": arguments.dry_run, "tests": tests(&made)}),
-        || lines(arguments, &release, &made, &folder),
+        || {
+            let moves = publication.iter().flat_map(|publication| &publication.moves);
+            let moves = moves.map(|step| json!({"image": step.image, "tag": step.tag, "from": step.from, "to": step.to}));
+            json!({"format": 1, "release": release, "folder": folder, "dryRun": arguments.dry_run, "tests": tests(&made),
+                "tags": moves.collect::<Vec<_>>()})
+        },
+        || lines(arguments, &release, &made, &folder, plan),
     );
     Ok(())
 }
 
 /// Builds and tries the images of one platform.
-fn make(context: &Context<'_>, store: &Store, platform: &Architecture, twice: bool) -> Result<Made, Failure> {
+fn make<'a>(context: &Context<'_>, store: &'a Store, platform: &Architecture, twice: bool) -> Result<Made<'a>, Failure> {
     let planned = Planned::make(context, store, &[], Some(platform.as_str()))?;
     let site = planned.site(context);
     let built = build::carry_out(context, &planned, &site)?;
@@ -94,19 +170,42 @@ fn make(context: &Context<'_>, store: &Store, platform: &Architecture, twice: bo
             failed.lines().iter().for_each(|line| context.screen.note(line));
         }
         test::all_passed(&results)?;
+        test::keep(context, &planned, &results)?;
         tests = results.len();
     } else {
         context.screen.note(&format!("the images for {platform} are not tested: this machine is {}", context.machine));
     }
-    Ok(Made { platform: platform.clone(), built, tests })
+    gate::require(context, &planned, &planned.names)?;
+    let several = planned.workplace.project.architectures.len() > 1;
+    let sboms = documents::sboms(context, &planned, several)?;
+    // The packages are kept with the release; what was only unpacked before is fetched again.
+    build::fetch_all(context, &planned.workplace, &site, &site.all_packages(&planned.plan))?;
+    super::composer::fetch_missing(&planned.workplace, context, store, &planned.lock, &planned.names)?;
+    Ok(Made { planned, built, tests, sboms })
 }
 
-fn tests(made: &[Made]) -> Value {
-    made.iter().map(|made| json!({"platform": made.platform.as_str(), "passed": made.tests})).collect()
+fn tests(made: &[Made<'_>]) -> Value {
+    made.iter().map(|made| json!({"platform": made.planned.plan.platform.as_str(), "passed": made.tests})).collect()
 }
 
-/// Says of the release all that is to be signed.
-fn statement(workplace: &Workplace, intent: &Intent, made: &[Made], downloads: &[Download]) -> Result<Release, Failure> {
+/// Returns the signed statement on the release, and the keyring that says who may sign it.
+fn seals(release: &Release, key: &SigningKey, context: &Context<'_>) -> Result<Vec<Written>, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::bug("the statement cannot be written").because(error.to_string());
+    let bundle = trust::release::sign(release, key).map_err(|error| failed(&error))?;
+    let bytes = bundle.to_bytes().map_err(|error| failed(&error))?;
+    let mut seals = vec![Written { name: trust::release::FILE.to_owned(), bytes }];
+    let keyring = keys::signed_keyring(&Keys::new(&context.config).keyring_file()).map_err(from_keys)?;
+    seals.extend(keyring.map(|(_, bytes)| Written { name: trust::keyring::FILE.to_owned(), bytes }));
+    Ok(seals)
+}
+
+/// Says of the images of the release all that is to be signed.
+fn statement(
+    workplace: &Workplace,
+    intent: &Intent,
+    made: &[Made<'_>],
+    registry: Option<&Registry<'_>>,
+) -> Result<Release, Failure> {
     let lock = workplace.folder.read(LOCK_FILE, super::workplace::LOCK_LIMIT).map_err(Failure::from)?.unwrap_or_default();
     let names: Vec<&ImageName> = made.iter().flat_map(|made| made.built.iter().map(|image| &image.name)).collect();
     let mut images = Vec::new();
@@ -114,8 +213,6 @@ fn statement(workplace: &Workplace, intent: &Intent, made: &[Made], downloads: &
         images.push(released(name, made)?);
     }
     images.sort_by(|left, right| left.name.cmp(&right.name));
-    let mut files: Vec<_> = downloads.iter().flat_map(Download::files).collect();
-    files.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(Release {
         format: FORMAT,
         product: intent.product.clone(),
@@ -125,20 +222,20 @@ fn statement(workplace: &Workplace, intent: &Intent, made: &[Made], downloads: &
         valid_until: intent.valid_until,
         commit: intent.commit.clone(),
         lock: FileDigest::of(&lock),
-        registry: workplace.project.registry.clone(),
+        registry: registry.map(|registry| registry.prefix.clone()),
         images,
-        files,
+        files: Vec::new(),
         sboms: Vec::new(),
     })
 }
 
 /// Returns an image of the release on all its platforms.
-fn released(name: &ImageName, made: &[Made]) -> Result<ReleasedImage, Failure> {
+fn released(name: &ImageName, made: &[Made<'_>]) -> Result<ReleasedImage, Failure> {
     let mut platforms = Vec::new();
     let mut descriptors = Vec::new();
     for made in made {
         let Some(image) = made.built.iter().find(|image| image.name == *name) else { continue };
-        let (record, platform) = (&image.record, Platform::of(&made.platform));
+        let (record, platform) = (&image.record, Platform::of(&made.planned.plan.platform));
         platforms.push(ReleasedPlatform {
             platform: platform.to_string(),
             manifest: record.manifest,
@@ -162,8 +259,8 @@ fn released(name: &ImageName, made: &[Made]) -> Result<ReleasedImage, Failure> {
 }
 
 /// Writes the record of the release and its lock into the project, to be committed.
-fn record(workplace: &Workplace, intent: &Intent, release: &Release) -> Answer {
-    let record = Record::of(release, env!("CARGO_PKG_VERSION"), workplace.profile.clone(), None);
+fn record(workplace: &Workplace, intent: &Intent, release: &Release, from: Option<Number>) -> Answer {
+    let record = Record::of(release, env!("CARGO_PKG_VERSION"), workplace.profile.clone(), from);
     let lock = workplace.folder.read(LOCK_FILE, super::workplace::LOCK_LIMIT).map_err(Failure::from)?.unwrap_or_default();
     workplace.folder.make_folder(FOLDER).map_err(Failure::from)?;
     let number = intent.number;
@@ -171,7 +268,13 @@ fn record(workplace: &Workplace, intent: &Intent, release: &Release) -> Answer {
     workplace.folder.replace(&format!("{FOLDER}/{number}.yaml"), record.render().as_bytes()).map_err(Failure::from)
 }
 
-fn lines(arguments: &Arguments, release: &Release, made: &[Made], folder: &std::path::Path) -> Vec<String> {
+fn lines(
+    arguments: &Arguments,
+    release: &Release,
+    made: &[Made<'_>],
+    folder: &std::path::Path,
+    plan: Option<Vec<String>>,
+) -> Vec<String> {
     let rows: Vec<Vec<String>> = release
         .images
         .iter()
@@ -186,6 +289,13 @@ fn lines(arguments: &Arguments, release: &Release, made: &[Made], folder: &std::
     let tests: usize = made.iter().map(|made| made.tests).sum();
     let what = format!("{} {}: {} images, {tests} tests passed", release.product, release.version, release.images.len());
     lines.push(format!("{what}; the downloads are in {}", folder.display()));
+    match (&release.registry, plan) {
+        (Some(registry), Some(plan)) => {
+            let word = if arguments.dry_run { "would go" } else { "went" };
+            lines.push(format!("{word} to {registry}: {}", plan.join("; ")));
+        }
+        _ => lines.push("no registry is named: nothing is sent anywhere".into()),
+    }
     if arguments.dry_run {
         lines.push("nothing was published and nothing recorded: leave out --dry-run for that".into());
     } else {

@@ -5,9 +5,14 @@ use crate::failure::Failure;
 use crate::model::moment::Moment;
 use crate::model::name::ImageName;
 use crate::model::number::Number;
+use crate::model::problem::shown;
+use crate::model::release::Release;
 use crate::model::releases::{FOLDER, Record};
 use crate::plan::publish;
 use crate::verbs::workplace::Workplace;
+
+use super::kept::PACKAGES;
+use super::publish::RELEASES;
 
 /// Paths that are named when a tree is not clean; what else differs is counted.
 const MOST: usize = 5;
@@ -60,6 +65,47 @@ pub fn intent(workplace: &Workplace, number: Number, maintenance: bool) -> Resul
         commit: commit.id,
         records,
     })
+}
+
+/// Finds the candidate that becomes a release.
+pub fn candidate(intent: &Intent, number: Number) -> Result<&Record, Failure> {
+    if !number.is_candidate() || number.release() != intent.number {
+        return Err(Failure::project(format!("`{number}` is not a candidate for `{}`", intent.number))
+            .hint(format!("a candidate is called `{}-rc.1`", intent.number)));
+    }
+    let known = || intent.records.iter().filter(|record| record.version.is_candidate()).map(|record| record.version.to_string());
+    let found = intent.records.iter().find(|record| record.version == number).ok_or_else(|| {
+        let known = known().collect::<Vec<_>>().join(", ");
+        let hint = if known.is_empty() { "there is no candidate yet".to_owned() } else { format!("the candidates are {known}") };
+        Failure::project(format!("there is no candidate `{number}`")).hint(hint)
+    })?;
+    match &found.yanked {
+        Some(why) => Err(Failure::no(format!("the candidate `{number}` was taken back: {}", shown(why)))),
+        None => Ok(found),
+    }
+}
+
+/// Refuses a release whose images are not those of its candidate.
+pub fn same_images(candidate: &Record, release: &Release) -> Result<(), Failure> {
+    let other = release.images.iter().find(|image| !candidate.images.contains(image));
+    let other = other.map(|image| &image.name);
+    let gone =
+        candidate.images.iter().map(|image| &image.name).find(|name| !release.images.iter().any(|image| image.name == **name));
+    match other.or(gone) {
+        None => Ok(()),
+        Some(name) => Err(Failure::no(format!("the image `{name}` is not the one that `{}` has", candidate.version))
+            .hint("what was not tried is not released: make a new candidate from what there is now")),
+    }
+}
+
+/// Refuses images whose names the registry needs for what goes with a release.
+pub fn names(workplace: &Workplace) -> Result<(), Failure> {
+    let reserved = [PACKAGES, RELEASES];
+    match workplace.catalog.iter().find(|member| reserved.contains(&member.recipe.name.as_str())) {
+        None => Ok(()),
+        Some(member) => Err(Failure::project(format!("an image of a release cannot be called `{}`", member.recipe.name))
+            .hint("in the registry, this name is that of what goes with the images: give the image another one")),
+    }
 }
 
 /// Refuses a tree with something that is not in the commit, but for what an earlier run for this number wrote.

@@ -1,0 +1,74 @@
+//! The packages that releases keep in their registry: a release can be built when the archive has moved on.
+
+use std::collections::BTreeSet;
+
+use crate::edge::registry::{Access, Wanted};
+use crate::execute::Site;
+use crate::failure::Failure;
+use crate::model::digest::{BlobDigest, DownloadDigest};
+use crate::model::reference::{InvalidReference, RepositoryName};
+use crate::screen::Unit;
+use crate::verbs::registry::{Reach, from_repository};
+use crate::verbs::workplace::Planned;
+use crate::verbs::{Answer, Context, composer, push};
+
+/// The repository, beside the images, that keeps packages: each once, as a blob under its own digest.
+pub const PACKAGES: &str = "packages";
+
+/// A package of Debian or of Composer, as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    pub digest: DownloadDigest,
+    pub name: String,
+    pub size: u64,
+}
+
+impl Kept {
+    /// Returns the digest by which a registry knows it.
+    pub fn blob(&self) -> BlobDigest {
+        BlobDigest::from(*self.digest.bytes())
+    }
+}
+
+/// Returns the packages of Debian and of Composer that images are built from, each once, by digest.
+pub fn all<'a>(plans: impl Iterator<Item = &'a Planned<'a>>, context: &Context<'_>) -> Vec<Kept> {
+    let mut kept = BTreeSet::new();
+    for planned in plans {
+        let Planned { workplace, plan, names, lock, .. } = planned;
+        let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let site = planned.site(context);
+        let packages = site.all_packages(plan).into_iter();
+        kept.extend(packages.map(|package| Kept { digest: package.sha256, name: file(&package.file), size: package.size }));
+        let archives = composer::downloads(workplace, lock, names).into_iter();
+        kept.extend(archives.map(|(_, download)| Kept { digest: download.sha256, name: download.name(), size: download.size }));
+    }
+    let mut kept: Vec<Kept> = kept.into_iter().collect();
+    kept.dedup_by(|left, right| left.digest == right.digest);
+    kept
+}
+
+/// Fetches the packages that a build wants and the store lacks from where releases keep them.
+pub fn fetch(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, prefix: Option<&str>, reach: &Reach) -> Answer {
+    let Planned { workplace, plan, lock, .. } = planned;
+    let debian = site.missing(&site.wanted(plan)?)?;
+    let archives = composer::downloads(workplace, lock, &site.to_do(plan)?);
+    let archives = archives.into_iter().map(|(_, download)| (download.sha256, download.size));
+    let wanted: BTreeSet<(DownloadDigest, u64)> = debian
+        .into_iter()
+        .map(|package| (package.sha256, package.size))
+        .chain(archives)
+        .filter(|(digest, size)| !site.store.has_download(digest, *size))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let prefix = push::prefix(prefix.or(workplace.project.registry.as_deref()))?;
+    let name: RepositoryName = format!("{prefix}/{PACKAGES}")
+        .parse()
+        .map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))?;
+    let remote = reach.open(context, &name, Access::Read)?;
+    let wanted: Vec<Wanted> =
+        wanted.into_iter().map(|(digest, size)| Wanted { digest: BlobDigest::from(*digest.bytes()), size }).collect();
+    let task = context.screen.work("packages", Some(wanted.iter().map(|one| one.size).sum()), Unit::Bytes);
+    remote.fetch(&wanted, &site.store.downloads(), &*task).map_err(from_repository)
+}
