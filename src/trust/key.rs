@@ -184,6 +184,12 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 pub struct Fingerprint([u8; SYMBOLS]);
 
 impl Fingerprint {
+    /// Returns the fingerprint of the key that a bundle's hint stands for: both are of the same hash.
+    #[must_use]
+    pub fn of_hint(hint: &str) -> Option<Self> {
+        STANDARD.decode(hint).ok()?.try_into().ok().map(Self::of)
+    }
+
     fn of(digest: [u8; 32]) -> Self {
         let mut symbols = [0; SYMBOLS];
         let bits = digest.iter().flat_map(|byte| (0..8).rev().map(move |bit| usize::from(byte >> bit & 1)));

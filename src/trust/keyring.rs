@@ -52,7 +52,7 @@ pub enum KeyringError {
 pub struct ReleaseKey {
     pub name: KeyName,
     pub key: PublicKey,
-    /// What it signs counts when it was issued from this moment on.
+    /// Since when the root vouches for it. What it signs may have been issued before: a release bears the date of its commit.
     pub from: Moment,
     /// What is issued later does not count.
     pub until: Moment,
@@ -87,7 +87,7 @@ pub struct Keyring {
 pub enum Standing<'a> {
     /// What it signs counts at that moment.
     InForce(&'a ReleaseKey),
-    /// It is not its time: before its beginning or after its end.
+    /// Its time was over.
     OutOfTime(&'a ReleaseKey),
     Revoked(&'a RevokedKey),
     /// The keyring does not know it.
@@ -148,7 +148,7 @@ impl Keyring {
         }
         match self.keys.iter().find(|known| known.key == *key) {
             None => Standing::Unknown,
-            Some(known) if known.from <= issued && issued <= known.until => Standing::InForce(known),
+            Some(known) if issued <= known.until => Standing::InForce(known),
             Some(known) => Standing::OutOfTime(known),
         }
     }
@@ -211,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_counts_in_its_time_and_never_once_revoked() {
+    fn a_key_counts_until_its_end_and_never_once_revoked() {
         let mut keyring = keyring();
         let at = |text: &str| text.parse().unwrap();
         let public = key(1).public().clone();
         assert!(matches!(keyring.standing(&public, at("2026-06-01T00:00:00Z")), Standing::InForce(_)));
-        assert!(matches!(keyring.standing(&public, at("2025-06-01T00:00:00Z")), Standing::OutOfTime(_)));
+        assert!(matches!(keyring.standing(&public, at("2025-06-01T00:00:00Z")), Standing::InForce(_)));
         assert!(matches!(keyring.standing(&public, at("2028-06-01T00:00:00Z")), Standing::OutOfTime(_)));
         assert_eq!(keyring.standing(key(2).public(), at("2026-06-01T00:00:00Z")), Standing::Unknown);
         keyring.revoked.push(RevokedKey { key: public.fingerprint(), since: keyring.issued, why: "stolen".into() });

@@ -18,3 +18,4 @@ pub mod results;
 pub mod sign;
 pub mod simple;
 pub mod statement;
+pub mod verdict;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::diff::from_layout;
+use super::image::from_layout;
 use super::key::{RELEASE, Unlock, open_key};
 use super::registry::{Reach, from_repository, reference};
 use super::save::from_output;
@@ -18,6 +18,7 @@ use crate::image::archive::ReadAt as _;
 use crate::image::layout::{Layout, ListedImage};
 use crate::image::oci::Descriptor;
 use crate::image::repository::{Repository as _, WritableRepository};
+use crate::model::name::ImageName;
 use crate::model::reference::{Pick, Reference};
 use crate::trust::key::SigningKey;
 use crate::trust::release;
@@ -176,12 +177,12 @@ fn sign_all(
         // An image that stands under several names is signed once for each repository.
         let mut repositories: Vec<String> = match &arguments.repository {
             Some(repository) => vec![repository.clone()],
-            None => image.names.iter().map(|name| repository_of(name, prefix.as_deref())).collect(),
+            None => image.names.iter().filter_map(|name| repository_of(name, prefix.as_deref())).collect(),
         };
         repositories.sort();
         repositories.dedup();
         if repositories.is_empty() {
-            return Err(Failure::project(format!("`{}` holds an image without a name", layout.place()))
+            return Err(Failure::project(format!("`{}` does not say of which repository its image is", layout.place()))
                 .hint("say what it is with `--repository`"));
         }
         for repository in repositories {
@@ -192,16 +193,17 @@ fn sign_all(
 }
 
 /// Returns the repository of an image by the name under which a layout or archive lists it: without its tag, and below the
-/// project's registry where the name is only that of a recipe.
-pub fn repository_of(name: &str, prefix: Option<&str>) -> String {
+/// project's registry where the name is only that of a recipe. Other tools list images by their tags alone, which say nothing.
+pub fn repository_of(name: &str, prefix: Option<&str>) -> Option<String> {
     if let Ok(reference) = name.parse::<Reference>() {
-        return reference.repository.to_string();
+        return Some(reference.repository.to_string());
     }
     let untagged = name.rsplit_once(':').map_or(name, |(name, _)| name);
-    match prefix {
-        Some(prefix) if !untagged.contains('/') => format!("{prefix}/{untagged}"),
-        _ => untagged.to_owned(),
+    if untagged.contains('/') {
+        return Some(untagged.to_owned());
     }
+    let is_image = untagged.parse::<ImageName>().is_ok() && untagged != "latest";
+    is_image.then(|| prefix.map_or_else(|| untagged.to_owned(), |prefix| format!("{prefix}/{untagged}")))
 }
 
 /// Signs the statement on a release, and writes it beside.
@@ -232,13 +234,15 @@ mod tests {
     fn the_repository_follows_from_the_name() {
         let prefix = Some("registry.example/parish");
         for (name, prefix, expected) in [
-            ("httpd", prefix, "registry.example/parish/httpd"),
-            ("httpd:1.4.0", prefix, "registry.example/parish/httpd"),
-            ("httpd", None, "httpd"),
-            ("civiparoisse/httpd:dev", prefix, "civiparoisse/httpd"),
-            ("other.example:5000/a/httpd:1", prefix, "other.example:5000/a/httpd"),
+            ("httpd", prefix, Some("registry.example/parish/httpd")),
+            ("httpd:1.4.0", prefix, Some("registry.example/parish/httpd")),
+            ("httpd", None, Some("httpd")),
+            ("civiparoisse/httpd:dev", prefix, Some("civiparoisse/httpd")),
+            ("other.example:5000/a/httpd:1", prefix, Some("other.example:5000/a/httpd")),
+            ("1.4.0", prefix, None),
+            ("latest", prefix, None),
         ] {
-            assert_eq!(repository_of(name, prefix), expected, "{name}");
+            assert_eq!(repository_of(name, prefix).as_deref(), expected, "{name}");
         }
     }
 }

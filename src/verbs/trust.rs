@@ -2,7 +2,7 @@
 //!
 //! Only the user's own folder says whom to trust, and never a project's or a bundle's: a folder that was handed over would vouch for itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -53,13 +53,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
 }
 
-fn add(
-    folder: &TrustFolder,
-    file: &PathBuf,
-    wanted: Option<&Fingerprint>,
-    name: Option<&KeyName>,
-    context: &Context<'_>,
-) -> Answer {
+fn add(folder: &TrustFolder, file: &Path, wanted: Option<&Fingerprint>, name: Option<&KeyName>, context: &Context<'_>) -> Answer {
     let (key, keyring) = match keys::public_key(file) {
         Ok(key) => (key, None),
         Err(KeysError::Key { source: crate::trust::key::KeyError::NoPublicKey, .. } | KeysError::Io { .. }) if file.is_file() => {

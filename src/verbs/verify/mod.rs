@@ -1,0 +1,605 @@
+//! `parvis verify`: whether something is genuine, unchanged and of its time, with nothing but itself and a trusted key.
+
+mod gather;
+mod memory;
+mod words;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::image::from_layout;
+use super::key::from_keys;
+use super::registry::{Reach, reference};
+use super::sign::repository_of;
+use super::{Answer, Context, in_language};
+use crate::bundle::manifest::{self, MANIFEST, SETTINGS};
+use crate::edge::keys::{self, KeysError, Memory, TrustFolder};
+use crate::edge::layout::{self, ArchiveFile, Handed, LayoutFolder};
+use crate::edge::registry::Access;
+use crate::failure::Failure;
+use crate::image::archive::{self, Files, ReadAt as _, TarFiles};
+use crate::image::layout::{Form, Layout};
+use crate::image::oci::Descriptor;
+use crate::image::repository::Repository;
+use crate::model::digest::{FileDigest, Hasher};
+use crate::model::moment::Moment;
+use crate::model::name::ImageName;
+use crate::model::reference::{Pick, Reference};
+use crate::model::release::Release;
+use crate::screen::{Task, Unit};
+use crate::trust::bundle::Bundle;
+use crate::trust::key::{Fingerprint, KeyError};
+use crate::trust::keyring::{self, Keyring};
+use crate::trust::release;
+use crate::trust::verdict::{
+    self, Anchor, Evidence, Finding, FoundFile, GoodImage, GoodRelease, ImageQuestion, Outcome, Question, Signer, Trust,
+};
+use gather::from_place;
+use memory::{Known, remember};
+use words::Check;
+
+/// Files of a download that the statement cannot name: itself, and the list of keys, which is signed by its own root.
+const SEALS: [&str; 2] = [release::FILE, keyring::FILE];
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 good, 1 refused, 3 could not decide. Codes of verdicts: E01 no signature, E02 unknown key, \
+    E03 changed, E04 about something else, E05 older than what was seen, E06 past its time, E07 key replaced or revoked, \
+    E08 wrong clock, E09 missing, E10 unusable key, E11 cannot be read or reached."
+)]
+pub struct Arguments {
+    /// What to verify: a download (`.tar`), a bundle folder, a signed statement, an archive or layout of images (`:NAME` behind
+    /// it picks one image), or an image in a registry (default: this folder)
+    target: Option<String>,
+    /// Trust this key and no other: a file that ends in `.pub`, or a `keyring.sigstore.json` (default: `parvis trust list`)
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// Repository that the image must be signed for (default: the one that it is in, or its name in the layout)
+    #[arg(long, value_name = "REGISTRY/NAME")]
+    repository: Option<String>,
+    /// Product that the release must be of
+    #[arg(long, value_name = "NAME")]
+    product: Option<ImageName>,
+    /// Take a release that is older than the newest one that this machine has seen
+    #[arg(long)]
+    allow_older: bool,
+    /// Do not download the layers of an image in a registry: only its signatures and documents are looked at
+    #[arg(long)]
+    skip_layers: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Why an answer is not "good": a verdict, or a command line that makes no sense.
+enum Stop {
+    Finding(Finding),
+    Failure(Failure),
+}
+
+impl From<Finding> for Stop {
+    fn from(finding: Finding) -> Self {
+        Self::Finding(finding)
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let target = arguments.target.clone().unwrap_or_else(|| ".".to_owned());
+    let mut inquiry = Inquiry {
+        arguments,
+        context,
+        trust: Trust::default(),
+        folder: TrustFolder::new(&context.config),
+        known: Known::read(&Memory::new(&context.state))?,
+        checks: Vec::new(),
+        release: None,
+    };
+    let finding = match inquiry.ask(&target) {
+        Ok(()) => None,
+        Err(Stop::Failure(failure)) => return Err(failure),
+        Err(Stop::Finding(finding)) => Some(finding),
+    };
+    if finding.is_none()
+        && let Some(release) = &inquiry.release
+    {
+        remember(&Memory::new(&context.state), release)?;
+    }
+    inquiry.answer(&target, finding)
+}
+
+/// One question, and what was found so far.
+struct Inquiry<'a> {
+    arguments: &'a Arguments,
+    context: &'a Context<'a>,
+    trust: Trust,
+    folder: TrustFolder,
+    known: Known,
+    checks: Vec<Check>,
+    /// The release that everything was found to belong to.
+    release: Option<GoodRelease>,
+}
+
+impl Inquiry<'_> {
+    fn ask(&mut self, target: &str) -> Result<(), Stop> {
+        self.trust = Trust::new(self.anchors()?);
+        let Some((path, name)) = layout::locate(target) else { return self.registry(&reference(target)?) };
+        match layout::open(&path).map_err(|error| from_layout(&error))? {
+            Handed::Folder(folder) => self.in_folder(&path, &folder, name),
+            Handed::File(file) => {
+                let mut first = [0];
+                let unreadable = |error: io::Error| unreadable(&path, &error);
+                if file.read_at(&mut first, 0).map_err(unreadable)? == 1 && first == *b"{" {
+                    return self.statement_file(&path, &file);
+                }
+                let files = TarFiles::new(&file).map_err(|error| from_archive(&path, error))?;
+                self.in_tar(&path, &files, name)
+            }
+        }
+    }
+
+    /// Returns whom to trust: the keys that were named, else those of the user's folder.
+    fn anchors(&self) -> Result<Vec<Anchor>, Stop> {
+        let anchor = |name: String, key, keyring| Anchor { name, key, keyring };
+        let unusable = |error: KeysError| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Finding::Key { words: format!("{error}{cause}") }
+        };
+        if self.arguments.key.is_empty() {
+            let pinned = self.folder.all().map_err(unusable)?;
+            return Ok(pinned.into_iter().map(|pinned| anchor(pinned.name.to_string(), pinned.key, pinned.keyring)).collect());
+        }
+        let mut anchors = Vec::new();
+        for path in &self.arguments.key {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            match keys::public_key(path) {
+                Ok(key) => anchors.push(anchor(name, key, None)),
+                Err(KeysError::Key { source: KeyError::NoPublicKey, .. } | KeysError::Io { .. }) if path.is_file() => {
+                    let (keyring, _) = keys::signed_keyring(path)
+                        .map_err(unusable)?
+                        .ok_or_else(|| unreadable(path, &io::ErrorKind::NotFound.into()))?;
+                    anchors.push(anchor(name, keyring.root.clone(), Some(keyring)));
+                }
+                Err(error) => return Err(unusable(error).into()),
+            }
+        }
+        Ok(anchors)
+    }
+
+    /// Takes in a list of keys that came along. One that renews a trusted one is kept, whatever the verdict will be.
+    fn keyring(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        let Ok(keyring) = Keyring::parse(bytes) else { return Ok(()) };
+        if let Some(name) = self.trust.take(keyring)
+            && self.arguments.key.is_empty()
+            && let Ok(name) = name.parse()
+        {
+            self.folder.write_keyring(&name, bytes).map_err(from_keys)?;
+        }
+        Ok(())
+    }
+
+    /// Asks something that depends on whom to trust, what was seen, and what time it is.
+    fn question<T>(&self, ask: impl FnOnce(&Question<'_>) -> T) -> T {
+        let seen = |product: &str, anchor: Fingerprint| self.known.seen(product, anchor);
+        ask(&Question {
+            now: Moment(self.context.now),
+            trust: &self.trust,
+            seen: &seen,
+            product: self.arguments.product.as_ref().map(ImageName::as_str),
+            older: self.arguments.allow_older,
+        })
+    }
+
+    fn checked(&mut self, check: Check) {
+        if !self.checks.contains(&check) {
+            self.checks.push(check);
+        }
+    }
+
+    fn is_release(&mut self, good: GoodRelease) -> Result<(), Finding> {
+        if let Some(other) = self.release.as_ref().filter(|other| other.statement != good.statement) {
+            // Two statements in one place: a mixture, and be each of its parts genuine.
+            let called = |good: &GoodRelease| format!("{} {}", good.release.product, good.release.version);
+            return Err(Finding::Other { expected: called(other), found: called(&good) });
+        }
+        self.checked(Check::Signature(good.signer.clone()));
+        if let Some(before) = good.replaced {
+            self.checked(Check::Replaced { before });
+        }
+        let days = Moment(self.context.now).days_since(good.release.issued);
+        self.checked(Check::Validity { until: good.release.valid_until.day(), days });
+        if good.compared {
+            self.checked(Check::Sequence { sequence: good.release.sequence });
+        }
+        self.release = Some(good);
+        Ok(())
+    }
+
+    /// Judges the signed statement in a file, with the list of keys beside it.
+    fn statement(&mut self, files: &dyn Files, folder: &str) -> Result<Release, Stop> {
+        let at = |name: &str| format!("{folder}{name}");
+        if let Some(bytes) = small(files, &at(keyring::FILE))? {
+            self.keyring(&bytes)?;
+        }
+        let name = at(release::FILE);
+        let bytes = small(files, &name)?.ok_or_else(|| Finding::Missing { name: name.clone() })?;
+        self.statement_bytes(&bytes, &name)
+    }
+
+    fn statement_bytes(&mut self, bytes: &[u8], name: &str) -> Result<Release, Stop> {
+        let bundle = parse_bundle(bytes, name)?;
+        let good = self.question(|question| question.release(&bundle, name))?;
+        let release = good.release.clone();
+        self.is_release(good)?;
+        Ok(release)
+    }
+
+    /// A signed statement by itself; of its files those are looked at that stand beside it.
+    fn statement_file(&mut self, path: &Path, file: &ArchiveFile) -> Result<(), Stop> {
+        let mut bytes = Vec::new();
+        let content = Reader { file, offset: 0 };
+        content.take(crate::trust::bundle::LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+        let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let Handed::Folder(folder) = layout::open(beside).map_err(|error| from_layout(&error))? else { return Ok(()) };
+        if let Some(bytes) = small(&folder, keyring::FILE)? {
+            self.keyring(&bytes)?;
+        }
+        let release = self.statement_bytes(&bytes, &path.display().to_string())?;
+        let there: Vec<_> = release.files().filter(|(name, ..)| matches!(folder.open(name), Ok(Some(_)))).collect();
+        self.files(&there, &|name| folder.open(name))
+    }
+
+    fn in_folder(&mut self, path: &Path, folder: &LayoutFolder, name: Option<&str>) -> Result<(), Stop> {
+        let has = |name: &str| Ok::<bool, Finding>(folder.open(name).map_err(|error| unreadable(path, &error))?.is_some());
+        let (signed, bundle, layout) = (has(release::FILE)?, has(MANIFEST)?, has("index.json")?);
+        if layout {
+            return self.images(folder, &path.display().to_string(), Form::Folder, name);
+        }
+        if !signed && bundle {
+            return Err(Finding::NoSignature { place: path.display().to_string(), others: Vec::new() }.into());
+        }
+        if !signed {
+            return Err(Failure::project(format!("`{}` holds nothing that could be verified", path.display()))
+                .hint(format!(
+                    "name a download, a folder with `{}`, an archive or layout of images, or an image in a registry",
+                    release::FILE
+                ))
+                .into());
+        }
+        let release = self.statement(folder, "")?;
+        if bundle {
+            return self.bundle_folder(path, folder, &release);
+        }
+        // A folder of downloads: files stand in it, or in the download that has their folder's name.
+        let mut tars = BTreeMap::new();
+        for (name, ..) in release.files() {
+            let Some((stem, _)) = name.split_once('/') else { continue };
+            let tar = path.join(format!("{stem}.tar"));
+            if !tars.contains_key(stem) && tar.is_file() {
+                let Handed::File(file) = layout::open(&tar).map_err(|error| from_layout(&error))? else { continue };
+                tars.insert(stem.to_owned(), file);
+            }
+        }
+        let mut opened = BTreeMap::new();
+        for (stem, file) in &tars {
+            let files = TarFiles::new(file).map_err(|error| from_archive(&path.join(format!("{stem}.tar")), error))?;
+            listed_only(&files, &format!("{stem}/"), &release)?;
+            opened.insert(stem.as_str(), files);
+        }
+        let expected: Vec<_> = release.files().collect();
+        self.files(&expected, &|name| {
+            let tar = name.split_once('/').and_then(|(stem, _)| opened.get(stem));
+            tar.map_or_else(|| folder.open(name), |files| files.open(name))
+        })
+    }
+
+    /// A bundle as it was unpacked: its files, but for the settings, which are the user's.
+    fn bundle_folder(&mut self, path: &Path, folder: &LayoutFolder, release: &Release) -> Result<(), Stop> {
+        let bytes = small(folder, MANIFEST)?.ok_or_else(|| Finding::Missing { name: MANIFEST.into() })?;
+        let digest = FileDigest::of(&bytes);
+        let changed = |found: String| Finding::Changed { name: MANIFEST.into(), expected: String::new(), found };
+        let own = release
+            .files()
+            .find(|(name, known, _)| *known == digest && (*name == MANIFEST || name.ends_with(&format!("/{MANIFEST}"))));
+        let (own, ..) = own.ok_or_else(|| changed("it is of another release".into()))?;
+        let prefix = own.strip_suffix(MANIFEST).unwrap_or_default().to_owned();
+        let expected: Vec<_> =
+            release.files().filter(|(name, ..)| name.starts_with(&prefix) && name[prefix.len()..] != *SETTINGS).collect();
+        self.files(&expected, &|name| folder.open(&name[prefix.len()..]))?;
+        // Compose reads these by itself, and lets them change everything.
+        for stem in ["compose", "docker-compose", "compose.override", "docker-compose.override"] {
+            for ending in ["yaml", "yml"] {
+                let name = format!("{stem}.{ending}");
+                let listed = expected.iter().any(|(listed, ..)| listed[prefix.len()..] == name);
+                if !listed && path.join(&name).exists() {
+                    return Err(Finding::Unlisted { name }.into());
+                }
+            }
+        }
+        let bundle = manifest::Manifest::parse(&bytes).map_err(|error| changed(error.to_string()))?;
+        for image in &bundle.images {
+            if release.image_of(&image.manifest).is_none() {
+                return Err(Finding::Other { expected: image.reference.clone(), found: image.manifest.to_string() }.into());
+            }
+        }
+        self.checked(Check::Images { count: bundle.images.len() });
+        Ok(())
+    }
+
+    fn in_tar(&mut self, path: &Path, files: &TarFiles<'_, ArchiveFile>, name: Option<&str>) -> Result<(), Stop> {
+        let sealed = files.names().filter_map(|name| std::str::from_utf8(name).ok()?.strip_suffix(release::FILE));
+        let folder = sealed.filter(|folder| folder.is_empty() || folder.ends_with('/') && folder.matches('/').count() == 1).min();
+        let Some(folder) = folder.map(str::to_owned) else {
+            return self.images(files, &path.display().to_string(), Form::Archive, name);
+        };
+        let release = self.statement(files, &folder)?;
+        listed_only(files, &folder, &release)?;
+        let expected: Vec<_> = release.files().filter(|(name, ..)| name.starts_with(&folder)).collect();
+        self.files(&expected, &|name| files.open(name))
+    }
+
+    /// Reads files in full and compares them with what the statement promises.
+    fn files(&mut self, expected: &[(&str, FileDigest, u64)], open: &Open<'_>) -> Result<(), Stop> {
+        let task = self.context.screen.work("verify", Some(expected.iter().map(|(_, _, size)| size).sum()), Unit::Bytes);
+        let mut found: BTreeMap<String, FoundFile> = BTreeMap::new();
+        for (name, _, size) in expected {
+            task.detail(name);
+            found.insert((*name).to_owned(), digest(open, name, *size, &*task)?);
+        }
+        let (count, bytes) = verdict::files(expected.iter().copied(), &found)?;
+        if count > 0 {
+            self.checked(Check::Files { count, bytes });
+        }
+        Ok(())
+    }
+
+    /// The images of a layout or archive, or the one of this name.
+    fn images(&mut self, files: &dyn Files, place: &str, form: Form, name: Option<&str>) -> Result<(), Stop> {
+        // An engine that reads the one list must see what one that reads the other sees.
+        archive::read(files).map_err(|error| from_archive(Path::new(place), error))?;
+        let layout = Layout::open(files, place, form).map_err(from_place)?;
+        if let Some(bytes) = small(files, keyring::FILE)? {
+            self.keyring(&bytes)?;
+        }
+        let mut beside = Vec::new();
+        if let Some(bytes) = small(files, release::FILE)? {
+            beside.push(Evidence::Bundle(parse_bundle(&bytes, release::FILE)?));
+        }
+        let images: Vec<_> = layout
+            .images()
+            .iter()
+            .filter(|image| name.is_none_or(|name| image.names.iter().any(|known| known == name)))
+            .collect();
+        if images.is_empty() {
+            return Err(Failure::project(format!("`{place}` holds no such image"))
+                .hint("`parvis diff` and `skopeo inspect` say what is in it")
+                .into());
+        }
+        let task = self.context.screen.work("verify", None, Unit::Bytes);
+        for image in images {
+            let named = self.arguments.repository.clone().or_else(|| repository_of(image.names.first()?, None));
+            let shown = image.names.first().cloned().unwrap_or_else(|| image.descriptor.digest.to_string());
+            self.image(&layout, &image.descriptor, named.as_deref(), &shown, &beside)?;
+            self.checked(gather::hash(&layout, &image.descriptor, &shown, &*task)?);
+        }
+        Ok(())
+    }
+
+    fn registry(&mut self, wanted: &Reference) -> Result<(), Stop> {
+        let remote = self.arguments.reach.open(self.context, &wanted.repository, Access::Read)?;
+        let absent = || Failure::no(format!("there is no `{wanted}`")).hint("look at its name and tag");
+        // A tag is asked for once: all that follows is about one digest.
+        let image = match &wanted.pick {
+            None => {
+                return Err(Failure::project(format!("`{wanted}` does not say which image"))
+                    .hint("add a tag or a digest")
+                    .into());
+            }
+            Some(Pick::Tag(tag)) => remote.resolve(tag.as_str()).map_err(from_place)?.ok_or_else(absent)?,
+            Some(Pick::Digest(digest)) => {
+                let (media_type, bytes) = remote.document(digest).map_err(from_place)?.ok_or_else(absent)?;
+                Descriptor {
+                    media_type,
+                    digest: *digest,
+                    size: bytes.len() as u64,
+                    artifact_type: None,
+                    platform: None,
+                    annotations: BTreeMap::new(),
+                }
+            }
+        };
+        let named = self.arguments.repository.clone().unwrap_or_else(|| wanted.repository.to_string());
+        self.image(&remote, &image, Some(&named), &wanted.to_string(), &[])?;
+        if !self.arguments.skip_layers {
+            let task = self.context.screen.work("verify", None, Unit::Bytes);
+            self.checked(gather::hash(&remote, &image, &wanted.to_string(), &*task)?);
+        }
+        Ok(())
+    }
+
+    /// Judges an image by its signatures.
+    fn image(
+        &mut self,
+        place: &dyn Repository,
+        image: &Descriptor,
+        repository: Option<&str>,
+        shown: &str,
+        beside: &[Evidence],
+    ) -> Result<(), Stop> {
+        let mut evidence = gather::evidence(place, &image.digest)?;
+        evidence.extend_from_slice(beside);
+        let anchors: Vec<Fingerprint> = self.trust.anchors.iter().map(|anchor| anchor.key.fingerprint()).collect();
+        let released = repository.and_then(|repository| self.known.product_of(repository, &anchors));
+        let place = if shown.starts_with(&place.place()) { shown.to_owned() } else { format!("{}: {shown}", place.place()) };
+        let asked = ImageQuestion { place: &place, digest: image.digest, repository, released };
+        match self.question(|question| question.image(&asked, &evidence))? {
+            GoodImage::Release(good) => {
+                self.is_release(*good)?;
+                if let Some(repository) = repository {
+                    self.checked(Check::Name(repository.to_owned()));
+                }
+            }
+            GoodImage::Signature { signer, named } => {
+                self.checked(Check::Signature(signer));
+                if let Some(name) = named {
+                    self.checked(Check::Name(name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes themselves were read, and not only what is said of them.
+    fn is_read(&self) -> bool {
+        self.checks.iter().any(|check| matches!(check, Check::Blobs { .. } | Check::Files { .. }))
+    }
+
+    fn answer(&self, target: &str, finding: Option<Finding>) -> Answer {
+        let language = self.context.language;
+        let day =
+            |good: &GoodRelease| (good.release.product.to_string(), good.release.version.to_string(), good.release.issued.day());
+        let released = self.release.as_ref().map(day);
+        let sentence = finding.as_ref().map_or_else(
+            || words::good(target, released.as_ref(), self.is_read(), language),
+            |finding| words::sentence(finding, language),
+        );
+        if self.context.json {
+            self.context.screen.document(&self.json(target, &sentence, finding.as_ref()));
+        }
+        let Some(finding) = finding else {
+            if !self.context.json {
+                self.context.screen.say(&sentence);
+                for check in &self.checks {
+                    self.context.screen.say(&format!("  {}", check.text(language)));
+                }
+                if self.release.is_none() {
+                    self.context.screen.note(&words::not_compared(language));
+                }
+            }
+            return Ok(());
+        };
+        let refused = finding.outcome() == Outcome::Refused;
+        let colon = language.choose(":", " :");
+        let message = format!("{}, {}{colon} {sentence}", words::verdict(refused, language), finding.code());
+        let failure = if refused { Failure::no(message) } else { Failure::world(message) };
+        let failure = failure.hint(words::advice(&finding, language));
+        Err(in_language(failure, language))
+    }
+
+    fn json(&self, target: &str, sentence: &str, finding: Option<&Finding>) -> Value {
+        let language = self.context.language;
+        let verdict = match finding.map(Finding::outcome) {
+            None => "good",
+            Some(Outcome::Refused) => "refused",
+            Some(Outcome::Undecided) => "undecided",
+        };
+        let signer = |signer: &Signer| json!({"name": signer.name, "fingerprint": signer.key, "root": signer.vouched.as_ref().map(|(root, _)| root)});
+        let signers: Vec<Value> = self
+            .checks
+            .iter()
+            .filter_map(|check| if let Check::Signature(found) = check { Some(signer(found)) } else { None })
+            .collect();
+        let release = self.release.as_ref().map(|good| {
+            let Release { product, version, sequence, issued, valid_until, .. } = &good.release;
+            json!({"product": product, "version": version, "sequence": sequence, "issued": issued, "valid_until": valid_until, "statement": good.statement})
+        });
+        json!({
+            "target": target,
+            "verdict": verdict,
+            "code": finding.map(Finding::code),
+            "sentence": sentence,
+            "advice": finding.map(|finding| words::advice(finding, language)),
+            "signers": signers,
+            "release": release,
+            "checks": self.checks.iter().map(|check| json!({"check": check.name(), "text": check.text(language)})).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// How a file is opened by the name that the statement gives it.
+type Open<'a> = dyn Fn(&str) -> io::Result<Option<(u64, Box<dyn Read + 'a>)>> + 'a;
+
+/// Returns digest and size of a file; nothing where it is missing. One of another size than promised is not read.
+fn digest(open: &Open<'_>, name: &str, promised: u64, task: &dyn Task) -> Result<FoundFile, Finding> {
+    let failed = |error: io::Error| unreadable(Path::new(name), &error);
+    let Some((size, mut content)) = open(name).map_err(failed)? else { return Ok(None) };
+    if size != promised {
+        let (expected, found) = (format!("{promised} B"), format!("{size} B"));
+        return Err(Finding::Changed { name: name.to_owned(), expected, found });
+    }
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match content.read(&mut buffer).map_err(failed)? {
+            0 => return Ok(Some((hasher.finish(), size))),
+            count => {
+                hasher.update(&buffer[..count]);
+                task.advance(count as u64);
+            }
+        }
+    }
+}
+
+/// Refuses a download in which something stands that the statement does not name.
+fn listed_only(files: &TarFiles<'_, ArchiveFile>, folder: &str, release: &Release) -> Result<(), Finding> {
+    for name in files.names() {
+        let name = String::from_utf8_lossy(name);
+        let inside = name.strip_prefix(folder);
+        let sealed = inside.is_some_and(|inside| SEALS.contains(&inside));
+        if !sealed && (inside.is_none() || !release.files().any(|(listed, ..)| listed == name)) {
+            return Err(Finding::Unlisted { name: crate::model::problem::shown(&name) });
+        }
+    }
+    Ok(())
+}
+
+fn parse_bundle(bytes: &[u8], name: &str) -> Result<Bundle, Finding> {
+    Bundle::parse(bytes).map_err(|error| Finding::Changed {
+        name: name.to_owned(),
+        expected: String::new(),
+        found: error.to_string(),
+    })
+}
+
+/// Reads a small file of a place; nothing where there is none.
+fn small(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, Finding> {
+    let failed = |error: io::Error| unreadable(Path::new(name), &error);
+    let Some((size, content)) = files.open(name).map_err(failed)? else { return Ok(None) };
+    let limit = crate::trust::bundle::LIMIT as u64;
+    if size > limit {
+        return Err(Finding::Changed { name: name.to_owned(), expected: format!("≤ {limit} B"), found: format!("{size} B") });
+    }
+    let mut bytes = Vec::new();
+    content.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+/// Reads an archive's file from its beginning.
+struct Reader<'a> {
+    file: &'a ArchiveFile,
+    offset: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Finding {
+    Finding::Unreachable { place: path.display().to_string(), words: error.to_string() }
+}
+
+/// Says what is wrong with an archive: what the system reports is no fault of it.
+fn from_archive(path: &Path, error: archive::ArchiveError) -> Finding {
+    from_place(crate::image::layout::from_archive(&path.display().to_string(), &path.display().to_string(), error))
+}

@@ -1,0 +1,158 @@
+//! Signatures as other programs see them: openssl, skopeo and, where the machine has it, cosign.
+//!
+//! cosign is a package of Debian 13 and not of Debian 12; the tests with it say so where they are left out.
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::kit::debreg::DebiansRegistry;
+use crate::trust::{Person, blob_with, layout};
+
+/// An image in Debian's registry, and who signs it.
+struct Place {
+    person: Person,
+    registry: DebiansRegistry,
+    digest: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (person, registry) = (Person::new(), DebiansRegistry::start());
+        let folder = person.path("out");
+        let digest = layout(&folder, "1", "hello").to_string();
+        let place = Self { person, registry, digest };
+        let target = format!("docker://{}:1", place.name());
+        place.skopeo(
+            &["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &format!("oci:{}:1", folder.display()), &target],
+            true,
+        );
+        place.person.run(&["key", "new"], 0);
+        place
+    }
+
+    fn name(&self) -> String {
+        format!("127.0.0.1:{}/parish/hello", self.registry.port)
+    }
+
+    fn skopeo(&self, arguments: &[&str], good: bool) -> String {
+        let output =
+            Command::new("skopeo").args(arguments).env("HOME", self.person.path("")).output().expect("skopeo is installed");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), good, "skopeo {arguments:?}: {said}");
+        said
+    }
+}
+
+#[test]
+fn openssl_verifies_the_signed_bytes_of_a_bundle() {
+    let person = Person::new();
+    person.run(&["key", "new"], 0);
+    let folder = person.path("out");
+    layout(&folder, "registry.example/parish/hello:1", "hello");
+    person.run(&["sign", folder.to_str().unwrap()], 0);
+    let bundle: Value = serde_json::from_slice(&fs::read(blob_with(&folder, "dsseEnvelope")).unwrap()).unwrap();
+    let envelope = &bundle["dsseEnvelope"];
+    assert_eq!(envelope["signatures"][0].get("keyid"), None, "cosign refuses a bundle that names a key there");
+    let decoded = |text: &Value| STANDARD.decode(text.as_str().unwrap()).unwrap();
+    let (payload, kind) = (decoded(&envelope["payload"]), envelope["payloadType"].as_str().unwrap());
+    let signed = [format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).as_bytes(), &payload].concat();
+    let verify = |signed: &[u8]| {
+        fs::write(person.path("signed"), signed).unwrap();
+        fs::write(person.path("signature"), decoded(&envelope["signatures"][0]["sig"])).unwrap();
+        let command = ["dgst", "-sha256", "-verify", &person.key("release.pub"), "-signature", "signature", "signed"];
+        Command::new("openssl")
+            .args(command)
+            .current_dir(person.path(""))
+            .output()
+            .expect("openssl is installed")
+            .status
+            .success()
+    };
+    assert!(verify(&signed));
+    assert!(!verify(&[&signed[..], b" "].concat()));
+}
+
+#[test]
+fn skopeo_takes_what_its_policy_wants_signed_and_refuses_the_rest() {
+    let place = Place::new();
+    let (name, key) = (place.name(), place.person.key("release.pub"));
+    let wanted = json!({"type": "sigstoreSigned", "keyPath": key, "signedIdentity": {"type": "matchRepository"}});
+    let policy = json!({"default": [{"type": "reject"}], "transports": {"docker": {name.clone(): [wanted]}}});
+    let (policy_file, configuration) = (place.person.path("policy.json"), place.person.path("registries.d"));
+    fs::write(&policy_file, policy.to_string()).unwrap();
+    fs::create_dir(&configuration).unwrap();
+    fs::write(configuration.join("here.yaml"), format!("docker:\n  {name}:\n    use-sigstore-attachments: true\n")).unwrap();
+    let copy = |good: bool| {
+        let target = place.person.path("copy");
+        let _ = fs::remove_dir_all(&target);
+        let (policy, configuration) = (policy_file.to_str().unwrap(), configuration.to_str().unwrap());
+        let (source, target) = (format!("docker://{name}:1"), format!("dir:{}", target.display()));
+        let place_of = ["--policy", policy, "--registries.d", configuration, "copy", "--quiet", "--src-tls-verify=false"];
+        // What is copied to a folder keeps no signatures of this form.
+        place.skopeo(&[&place_of[..], &["--remove-signatures", &source, &target]].concat(), good)
+    };
+    assert!(copy(false).contains("signature"));
+    place.person.run(&["sign", &format!("{name}:1")], 0);
+    copy(true);
+    // Another key does not do.
+    place.person.run(&["key", "new", "other"], 0);
+    fs::copy(place.person.key("other.pub"), &key).unwrap();
+    assert!(copy(false).contains("signature"));
+}
+
+/// Runs cosign with the passphrase of the tests; nothing where the machine has none.
+fn cosign(person: &Person, arguments: &[&str]) -> Option<Output> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = std::env::split_paths(&path).any(|folder| folder.join("cosign").is_file());
+    if !has {
+        eprintln!("skipped: cosign was not asked: this machine has none (Debian 13 has the package, Debian 12 has not)");
+        return None;
+    }
+    let mut command = Command::new("cosign");
+    command.args(arguments).current_dir(person.path("")).env("HOME", person.path("")).env("COSIGN_PASSWORD", "correct horse");
+    Some(command.stdin(Stdio::null()).output().unwrap())
+}
+
+#[test]
+fn cosign_and_parvis_verify_what_the_other_signed_with_each_others_keys() {
+    let place = Place::new();
+    let person = &place.person;
+    let Some(help) = cosign(person, &["sign", "--help"]) else { return };
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    // Version 3 asks a file where its services are; none are. Version 2 is told not to use its log.
+    fs::write(person.path("none.json"), r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#).unwrap();
+    let third = help.contains("--signing-config");
+    let signing: &[&str] = if third { &["--signing-config", "none.json"] } else { &["--tlog-upload=false"] };
+    let run = |arguments: &[&str], good: bool| {
+        let output = cosign(person, arguments).unwrap();
+        assert_eq!(output.status.success(), good, "cosign {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let image = format!("{}@{}", place.name(), place.digest);
+    let lenient = ["--insecure-ignore-tlog", "--allow-insecure-registry"];
+    let verify = |key: &str, good: bool| run(&[&["verify", "--key", key], &lenient[..], &[&image]].concat(), good);
+    run(&["generate-key-pair"], true);
+    let (own, own_private) = (person.key("release.pub"), person.key("release.key"));
+
+    verify(&own, false);
+    person.run(&["sign", &image], 0);
+    verify(&own, true);
+    verify("cosign.pub", false);
+    // parvis signs with the key that cosign made, and cosign with that of parvis.
+    person.run(&["sign", &image, "--key", person.path("cosign.key").to_str().unwrap()], 0);
+    verify("cosign.pub", true);
+    verify(&own, true);
+    let other = Place::new();
+    fs::copy(&own_private, other.person.path("theirs.key")).unwrap();
+    let image = format!("{}@{}", other.name(), other.digest);
+    let theirs = other.person.path("theirs.key");
+    fs::copy(person.path("none.json"), other.person.path("none.json")).unwrap();
+    let command = [&["sign", "--key", theirs.to_str().unwrap(), "--allow-insecure-registry", "-y"], signing, &[&image]].concat();
+    let output = cosign(&other.person, &command);
+    assert!(output.is_some_and(|output| output.status.success()));
+    other.person.run(&["verify", &image, "--key", &own], 0);
+    other.person.run(&["verify", &image, "--key", &other.person.key("release.pub")], 1);
+}
