@@ -1,6 +1,7 @@
 //! What the gates look at, collected from the store: each content is read once for all images and all times.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::image::oci::{self, Configuration, Platform};
 use crate::image::secrets::{self, Found, Scanner};
 use crate::model::digest::StepKey;
 use crate::model::name::{ImageName, Suite};
-use crate::model::tree::{Entry, Kind, Origin, Tree, TreePath};
+use crate::model::tree::{Entry, Kind, Origin, Tree, TreePath, escape, unescape};
 use crate::plan::gates::{Facts, Suspicion};
 use crate::plan::steps::Plan;
 use crate::screen::Unit;
@@ -181,12 +182,8 @@ fn contents(site: &Site<'_>, plan: &Plan, image: &ImageName, tree: &Tree) -> Res
 }
 
 fn entry<'a>(tree: &'a Tree, path: &str) -> Option<(TreePath, &'a Entry)> {
-    let path = unescape(path)?;
+    let path = TreePath::parse(&unescape(path)?).ok()?;
     tree.get(path.as_bytes()).map(|entry| (path, entry))
-}
-
-fn unescape(text: &str) -> Option<TreePath> {
-    TreePath::parse(&crate::model::tree::unescape(text)?).ok()
 }
 
 /// What was found in files that came together: a package's, or those of everybody else.
@@ -215,7 +212,7 @@ enum Source {
 /// content's digest cannot come to stand for another content. A package is the same set in every image that has all of it, so it is read
 /// once for all of them; and an image that is the same as yesterday costs a few small records.
 fn scan(site: &Site<'_>, image: &ImageName, tree: &Tree, copied: &Copied) -> Result<Vec<Scan>, Failure> {
-    let mut sets: BTreeMap<(Source, Option<&str>), Vec<(&TreePath, &Entry)>> = BTreeMap::new();
+    let mut sets: BTreeMap<_, Vec<(&TreePath, &Entry)>> = BTreeMap::new();
     for (path, entry) in tree.iter().filter(|(_, entry)| matches!(entry.kind, Kind::File { size, .. } if size > 0)) {
         // A library stays one when a recipe copies it from the image that it was installed in.
         let set = match copied.get(path).map_or(&entry.origin, |(origin, _)| origin) {
@@ -232,7 +229,8 @@ fn scan(site: &Site<'_>, image: &ImageName, tree: &Tree, copied: &Copied) -> Res
         let mut text = format!("parvis-scan {} {source:?}\n", secrets::RULES);
         for (path, entry) in files {
             if let Kind::File { digest, .. } = &entry.kind {
-                text.push_str(&format!("{} {}\n", crate::model::tree::escape(path.as_bytes()), digest.hex()));
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{} {}", escape(path.as_bytes()), digest.hex());
             }
         }
         let key = StepKey::of(text.as_bytes()).hex();
@@ -273,7 +271,7 @@ fn look(site: &Site<'_>, source: Source, path: &TreePath, entry: &Entry, scan: &
             Err(error) => return Err(unreadable(error)),
         }
     }
-    let name = crate::model::tree::escape(path.as_bytes());
+    let name = escape(path.as_bytes());
     if source != Source::Package
         && let Some(machine) = secrets::machine(scanner.head())
     {

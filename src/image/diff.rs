@@ -174,7 +174,7 @@ fn two_sided<'a>(
 }
 
 /// Returns the versions of the installed packages; a second architecture of one name stands as `NAME:ARCHITECTURE`.
-fn installed(side: Side) -> Result<BTreeMap<String, String>, DatabaseError> {
+pub(super) fn installed(side: Side) -> Result<BTreeMap<String, String>, DatabaseError> {
     let mut versions = BTreeMap::new();
     let Some(status) = side.database.get(STATUS.as_bytes()) else { return Ok(versions) };
     for paragraph in Paragraphs::new(status, 1, 1)? {
@@ -192,7 +192,7 @@ fn installed(side: Side) -> Result<BTreeMap<String, String>, DatabaseError> {
 }
 
 /// Returns who has each path, as the lists of the package database say.
-fn owners(side: Side<'_>) -> BTreeMap<&[u8], &[u8]> {
+pub(super) fn owners(side: Side<'_>) -> BTreeMap<&[u8], &[u8]> {
     let mut owners = BTreeMap::new();
     for (path, list) in side.database {
         let file = path.as_bytes().strip_prefix(b"var/lib/dpkg/info/").and_then(|file| file.strip_suffix(b".list"));
@@ -205,7 +205,7 @@ fn owners(side: Side<'_>) -> BTreeMap<&[u8], &[u8]> {
     owners
 }
 
-fn owner(path: &TreePath, entry: &Entry, owners: &BTreeMap<&[u8], &[u8]>) -> String {
+pub(super) fn owner(path: &TreePath, entry: &Entry, owners: &BTreeMap<&[u8], &[u8]>) -> String {
     match &entry.origin {
         Origin::Package(name) => format!("package {name}"),
         Origin::Script(name) => format!("script of {name}"),
@@ -294,7 +294,7 @@ fn flat(config: &Configuration) -> BTreeMap<String, String> {
 }
 
 /// Returns text from an image without what moves a cursor or changes the direction of a line.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let plain = |character: char| {
         !character.is_control()
             && !matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

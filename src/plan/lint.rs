@@ -61,6 +61,16 @@ fn of_project(project: &Project, file: &str) -> Vec<Advice> {
             });
         }
     }
+    // One line of advice for all of them: they end together.
+    if let Some(suite) = project.suites.iter().find(|suite| suite.support_until.is_none()) {
+        advice.push(Advice {
+            file: file.to_owned(),
+            line: suite.line,
+            code: "no-support-date",
+            message: format!("nobody says until when `{}` gets security fixes, so nothing will warn before it ends", suite.name),
+            hint: "add `support_until:` with the last day, as Debian announces it, to each suite".into(),
+        });
+    }
     if let (Some(first), true) = (project.suites.first(), project.suites.iter().all(|suite| !suite.security)) {
         advice.push(Advice {
             file: file.to_owned(),
@@ -440,8 +450,8 @@ mod tests {
     use crate::model::problem::Source;
 
     const PROJECT: &str = "name: parish\ndescription: x\nkeyring: keys/a.gpg\nkeys: [0123456789ABCDEF0123456789ABCDEF01234567]\n";
-    const SUITES: &str =
-        "suites:\n  - {name: trixie, archive: debian}\n  - {name: trixie-security, archive: a, security: true}\n";
+    const SUITES: &str = "suites:\n  - {name: trixie, archive: debian, support_until: 2028-08-09}\n  \
+         - {name: trixie-security, archive: a, security: true, support_until: 2028-08-09}\n";
 
     fn codes(recipes: &[(&str, &str)]) -> Vec<(u32, &'static str)> {
         all(recipes).into_iter().map(|advice| (advice.line, advice.code)).collect()
@@ -550,7 +560,7 @@ mod tests {
             Project::parse("parvis.yaml", &format!("{PROJECT}suites:\n  - {{name: stable-updates, archive: debian}}\n")).unwrap();
         let advice = lint(&project, "parvis.yaml", &Catalog::parse(Vec::new(), &BTreeMap::new()).unwrap());
         let codes: Vec<_> = advice.iter().map(|advice| (advice.line, advice.code)).collect();
-        assert_eq!(codes, [(6, "moving-suite"), (6, "no-security-suite")]);
+        assert_eq!(codes, [(6, "moving-suite"), (6, "no-security-suite"), (6, "no-support-date")]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `parvis gate`: may the images be handed to others?
 
+use std::collections::BTreeSet;
+
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
@@ -71,9 +73,13 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 /// Exit code 1 where an image may not be handed on: the first reason with its place, and how many more there are.
 pub fn require(context: &Context<'_>, planned: &Planned<'_>, names: &[ImageName]) -> Answer {
     let judged = judge(context, planned, names)?;
+    // What is to be said of all images alike is said once.
+    let mut said = BTreeSet::new();
     for (name, verdicts) in &judged {
         for verdict in verdicts.iter().filter(|verdict| verdict.outcome == Outcome::Warned) {
-            context.screen.note(&format!("warning: `{name}`: {}", verdict.message));
+            if said.insert((verdict.gate, &verdict.origin)) {
+                context.screen.note(&format!("warning: `{name}`: {}", verdict.message));
+            }
         }
     }
     refuse(&judged)

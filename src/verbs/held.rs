@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Context;
-use super::diff::{from_layout, refused};
+use super::image::{from_layout, refused};
 use super::workplace::{LOCK_FILE, Workplace, read_lock};
 use crate::edge::layout::{self, Handed};
 use crate::failure::Failure;

@@ -107,6 +107,22 @@ fn each_gate_is_closed_by_what_it_is_there_for() {
 }
 
 #[test]
+fn what_is_refused_is_not_sent() {
+    let repo = world::archive();
+    let project = Project::on(&repo);
+    project.recipe("base", "description: What all images share.\nfrom: scratch\npackages: [libfoo]\nconfig: {cmd: [a]}\n");
+    project.run(&["lock"], 0);
+    project.run(&["build"], 0);
+    // Nobody listens there: who tried to send would fail with another exit code.
+    let push = ["push", "--to", "127.0.0.1:9/tests"];
+    let said = project.run(&push, 1);
+    assert!(said.err.contains("the image `base` may not be handed on: recipes/base.yaml:4: no user is named"), "{}", said.err);
+    edit(&project.path().join("recipes/base.yaml"), |text| text.replace("cmd: [a]", "cmd: [a], user: '33'"));
+    project.run(&["build"], 0);
+    project.run(&push, 3);
+}
+
+#[test]
 fn an_image_that_is_not_built_is_not_judged() {
     let repo = world::archive();
     let project = Project::sample(&repo);
