@@ -67,6 +67,8 @@ pub struct Reading<'a> {
     pub mirrors: &'a Mirrors,
     /// The archive that each suite belongs to.
     pub archives: BTreeMap<Suite, String>,
+    /// Only what the store has is read.
+    pub at_hand: bool,
 }
 
 impl Reading<'_> {
@@ -101,7 +103,7 @@ impl Reading<'_> {
             if missing.is_empty() {
                 break;
             }
-            if self.context.fetch.offline {
+            if self.at_hand || self.context.fetch.offline {
                 for search in searches.iter_mut().filter(|search| search.result.is_none()) {
                     search.result = Some(Err("its package is not in the store, and the network is not to be used".into()));
                 }

@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let uploads: Vec<Upload> =
         available(&held, &images, &lists.universes).into_iter().filter(|upload| upload.security || !arguments.security).collect();
     let mirrors = super::archive::Mirrors::find(context, &workplace)?;
-    let reading = Reading { context, store: &store, mirrors: &mirrors, archives: held::archives(&workplace) };
+    let reading = Reading { context, store: &store, mirrors: &mirrors, archives: held::archives(&workplace), at_hand: false };
     let wanted: Vec<&Upload> = uploads.iter().filter(|upload| upload.security || arguments.changelogs).collect();
     let mut accounts = reading.read(&wanted)?.into_iter();
     let news: Vec<News> = uploads

@@ -22,8 +22,13 @@ fn archive() -> Repo {
 
 /// The packages of one source: the smaller one only links to the documentation of the other.
 fn foo(version: &str, uploads: &[(&str, &str, &str, &str)]) -> [Deb; 2] {
-    let data =
-        "x".repeat(9000).into_bytes().iter().enumerate().map(|(at, byte)| byte ^ (at * at % 251) as u8).collect::<Vec<_>>();
+    let data = "x"
+        .repeat(9000)
+        .into_bytes()
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| byte ^ u8::try_from(at * at % 251).unwrap_or_default())
+        .collect::<Vec<_>>();
     [
         Deb::new("foo-data", version).field("Source", "foo").file("/usr/share/foo", data).changelog(uploads),
         Deb::new("libfoo", version).field("Source", "foo").depends("foo-data").symlink("/usr/share/doc/libfoo", "foo-data"),
@@ -93,4 +98,54 @@ fn without_the_network_it_is_said_which_changelogs_were_not_read() {
         said.out
     );
     assert!(said.out.contains("  ?  "), "an urgency that is not known is not made up: {}", said.out);
+}
+
+#[test]
+fn a_hole_touches_what_is_older_than_the_version_whose_changelog_closed_it() {
+    let mut repo = archive();
+    let project = project(&repo.url());
+    std::fs::create_dir(project.path().join("releases")).unwrap();
+    project.write("releases/1.0.0.lock", &project.read("parvis.lock"));
+    fixed(&mut repo);
+    let said = project.run(&["affected", "CVE-2025-0001"], 1);
+    let expected = "parvis.lock:\n  foo 1-1: AFFECTED, fixed in 1-1+deb13u1, in base, web\n\
+        releases/1.0.0.lock:\n  foo 1-1: AFFECTED, fixed in 1-1+deb13u1, in base, web\n\
+        what no changelog names may be affected all the same\n";
+    assert!(said.out.starts_with(expected), "{}", said.out);
+    assert!(said.err.contains("hint: `parvis rebuild` takes the fixes that are out"), "{}", said.err);
+    // An advisory is known by its number, a hole that is closed by its entry.
+    project.run(&["affected", "dsa-9999"], 1);
+    assert!(project.run(&["affected", "CVE-2024-0001"], 0).out.contains("  foo 1-1: fixed (since 1-1), in base, web\n"));
+    project.run(&["lock", "--security"], 0);
+    let said = project.run(&["affected", "CVE-2025-0001"], 1);
+    assert!(said.out.starts_with("parvis.lock:\n  foo 1-1+deb13u1: fixed (since 1-1+deb13u1), in base, web\n"), "{}", said.out);
+    assert!(said.out.contains("releases/1.0.0.lock:\n  foo 1-1: AFFECTED"), "{}", said.out);
+}
+
+#[test]
+fn what_nothing_names_is_not_called_good() {
+    let repo = archive();
+    let project = project(&repo.url());
+    let said = project.run(&["affected", "CVE-2099-0001"], 3);
+    assert!(
+        said.out.contains("  no changelog of its packages names CVE-2099-0001\nwhat no changelog names may be"),
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("cannot be told") && said.err.contains("--tracker"), "{}", said.err);
+    let tracker = |text: &str| project.write("tracker.json", text);
+    let file = project.path().join("tracker.json").display().to_string();
+    tracker(r#"{"foo": {"CVE-2099-0001": {"releases": {"trixie": {"status": "open"}}}}}"#);
+    let said = project.run(&["affected", "CVE-2099-0001", "--tracker", &file], 1);
+    assert!(said.out.contains("  foo 1-1: AFFECTED, no fix is out, in base, web\n"), "{}", said.out);
+    tracker("[01 Jan 2099] DSA-8888-1 foo - security update\n\t{CVE-2099-0001}\n\t[trixie] - foo 1-1\n");
+    assert!(
+        project
+            .run(&["affected", "DSA-8888", "--tracker", &file], 0)
+            .out
+            .contains("  foo 1-1: fixed (since 1-1), in base, web\n")
+    );
+    tracker("what");
+    project.run(&["affected", "DSA-8888", "--tracker", &file], 2);
+    project.run(&["affected", "USN-1"], 2);
 }

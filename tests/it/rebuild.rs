@@ -172,7 +172,7 @@ fn a_suite_that_nobody_mends_any_more_is_not_rebuilt_unless_told() {
     fix(&mut repo);
     let suites = project.read("parvis.yaml");
     let ends = |day: &str| {
-        project.write("parvis.yaml", &suites.replace("security: true}", &format!("security: true, support_until: {day}}}")))
+        project.write("parvis.yaml", &suites.replace("security: true}", &format!("security: true, support_until: {day}}}")));
     };
     ends("2020-01-31");
     let said = project.run(&["rebuild", "--lang", "fr"], 1);

@@ -135,10 +135,10 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let (project, catalog) = (&workplace.project, &workplace.catalog);
     let inputs = Inputs { project, catalog, universes: &universes, archives, previous: Some(&base) };
     let mode = if arguments.all { Mode::UpdateAll } else { Mode::Security };
-    let moved = make(&inputs, &mode).map_err(|error| from_locking(&error))?;
+    let newer = make(&inputs, &mode).map_err(|error| from_locking(&error))?;
     let images: Vec<ImageName> = catalog.iter().map(|member| member.recipe.name.clone()).collect();
-    let waiting = crate::plan::news::available(&crate::plan::news::Held::of_lock(&moved), &images, &universes);
-    let moves = moves(&base, &moved, project);
+    let waiting = crate::plan::news::available(&crate::plan::news::Held::of_lock(&newer), &images, &universes);
+    let moves = moves(&base, &newer, project);
     if moves.is_empty() {
         let document = json!({ "format": FORMAT, "name": Value::Null, "finished": finished, "waiting": waiting.len() });
         context.answer(|| document, || words.nothing(waiting.len(), arguments.all, !finished.is_empty()));
@@ -146,7 +146,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
     let name = next_name(&workplace, arguments.release)?;
     let before = Planned::with_lock(Workplace::open(context)?, base, context, &store, &[], None)?;
-    let after = Planned::with_lock(workplace, moved, context, &store, &[], None)?;
+    let after = Planned::with_lock(workplace, newer, context, &store, &[], None)?;
     let intention = intend(context, name, moves, waiting.len(), &before, &after)?;
     if !context.json {
         words.intention(&intention).iter().for_each(|line| context.screen.say(line));
@@ -243,8 +243,9 @@ fn records(workplace: &Workplace) -> Result<BTreeMap<Name, Record>, Failure> {
 fn names(workplace: &Workplace) -> Result<Vec<Name>, Failure> {
     let rebuilds = workplace.folder.entries(FOLDER)?;
     let releases = workplace.folder.entries(releases::FOLDER)?;
-    let released = releases.iter().filter_map(|name| name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".lock")));
-    let mut names: Vec<Name> = rebuilds.iter().map(String::as_str).chain(released).filter_map(|name| name.parse().ok()).collect();
+    let published = releases.iter().filter_map(|name| name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".lock")));
+    let mut names: Vec<Name> =
+        rebuilds.iter().map(String::as_str).chain(published).filter_map(|name| name.parse().ok()).collect();
     names.sort_unstable();
     names.dedup();
     Ok(names)
@@ -299,7 +300,8 @@ fn intend(
 /// Reads what the changelogs say of all moves.
 fn accounts(context: &Context<'_>, after: &Planned<'_>, moves: &Moves) -> Result<Vec<Result<Account, String>>, Failure> {
     let mirrors = Mirrors::find(context, &after.workplace)?;
-    let reading = Reading { context, store: after.store, mirrors: &mirrors, archives: held::archives(&after.workplace) };
+    let reading =
+        Reading { context, store: after.store, mirrors: &mirrors, archives: held::archives(&after.workplace), at_hand: false };
     reading.read(&moves.uploads.iter().collect::<Vec<&Upload>>())
 }
 
@@ -319,7 +321,9 @@ fn carry(
     let new = carry_out(context, after, &new_site)?;
     let tests = test::try_images(context, after, |name| intention.touched.contains(name))?;
     let failed: Vec<String> = tests.iter().filter(|result| !result.passed()).flat_map(TestResult::lines).collect();
-    failed.iter().for_each(|line| context.screen.note(line));
+    for line in &failed {
+        context.screen.note(line);
+    }
     test::all_passed(&tests)?;
     let images = prove::all(context, words, &intention, before, after, (&old, &new))?;
     // Everything is at hand now, so whichever run this is reads the same package of each source.

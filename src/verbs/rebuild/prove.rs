@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::image::{diff, proof};
 use crate::model::name::{ImageName, PackageName};
 use crate::verbs::Context;
-use crate::verbs::diff::Image;
+use crate::verbs::image::Image;
 use crate::verbs::workplace::Planned;
 
 /// Surprises that are named.

@@ -1,4 +1,4 @@
-//! The report of a rebuild: one list of parts, written as Markdown or as a page of its own, in each language; and the OpenVEX document.
+//! The report of a rebuild: one list of parts, written as Markdown or as a page of its own, in each language; and the `OpenVEX` document.
 
 use std::collections::BTreeSet;
 
@@ -128,7 +128,7 @@ fn coded(text: &str) -> String {
     out
 }
 
-/// Returns the OpenVEX document: every hole that a changelog names as closed, in every image that has the package.
+/// Returns the `OpenVEX` document: every hole that a changelog names as closed, in every image that has the package.
 ///
 /// # Errors
 /// Only where the document cannot be written, which is a bug.

@@ -229,6 +229,7 @@ impl Words {
     }
 
     /// Returns the report, part by part.
+    #[expect(clippy::too_many_lines, reason = "one sentence after the other, as they are read")]
     pub fn report(self, done: &Done) -> Vec<Part> {
         let Intention { name, moves, accounts, untouched, .. } = &done.intention;
         let project = &done.project;

@@ -1,0 +1,250 @@
+//! `parvis affected`: which of the locks, releases, rebuilds and images that are at hand a hole or an advisory touches.
+//!
+//! A package is touched where it is older than the version whose changelog says that it closed the hole. What no changelog names is not
+//! known, and never called good.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::archive::Mirrors;
+use super::changelogs::Reading;
+use super::held::{self, Of};
+use super::lists;
+use super::lock::Allowed;
+use super::workplace::{LOCK_FILE, Workplace, open_store, read_lock};
+use super::{Answer, Context};
+use crate::debian::changelog::{Advisory, Changelog};
+use crate::debian::tracker::{self, Tracked};
+use crate::debian::version::Version;
+use crate::failure::Failure;
+use crate::model::lock::{Lock, LockedPackage};
+use crate::model::name::{ImageName, PackageName};
+use crate::model::{rebuild, releases};
+use crate::plan::news::{available, source_version};
+
+/// Options of `parvis affected`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit code: 0 where everything at hand has the fix, 1 where something lacks it, 2 where the project or a file is refused, \
+    3 where it cannot be told: nothing that could be read names it. Not named does not mean not affected."
+)]
+pub struct Arguments {
+    /// The hole or advisory: `CVE-2025-9230`, `DSA-6015`
+    #[arg(value_name = "ID")]
+    id: Advisory,
+    /// Layouts or archives to look into, beside the project's lock, releases and rebuilds
+    #[arg(value_name = "FILE")]
+    images: Vec<String>,
+    /// A file of Debian's security tracker: its JSON, or its list of advisories
+    #[arg(long, value_name = "FILE")]
+    tracker: Option<PathBuf>,
+    #[command(flatten)]
+    allowed: Allowed,
+}
+
+/// What is said of one source package somewhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    /// The lock, or the archive.
+    place: String,
+    source: PackageName,
+    have: String,
+    /// The version that closed it; nothing where none did yet.
+    fixed: Option<String>,
+    /// Whether what is there has the fix.
+    has_fix: bool,
+    images: Vec<ImageName>,
+}
+
+/// What closed the hole: source, version, and whether the tracker said so.
+type Fixes = Vec<(PackageName, Option<Version>)>;
+
+/// Says what a hole touches.
+pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    let workplace = Workplace::open(context)?;
+    let store = open_store(context)?;
+    let current = workplace.lock_if_any()?;
+    let places = places(&workplace, context, &arguments.images)?;
+    let lists = lists::read(&workplace, context, &store, current.as_ref(), &arguments.allowed.names())?;
+    let mut names = BTreeSet::from([arguments.id]);
+    let mut fixes = Fixes::new();
+    if let Some(path) = &arguments.tracker {
+        let Tracked { said, holes } = tracked(&workplace, path, &arguments.id)?;
+        fixes.extend(said.into_iter().map(|said| (said.source, said.fixed)));
+        names.extend(holes);
+    }
+    // Newer packages tell of fixes that are missing; their changelogs are fetched. Of the others, what is at hand is read.
+    let mut newer = Vec::new();
+    for Of { held, images, .. } in &places {
+        for upload in available(held, images, &lists.universes) {
+            let packages: Vec<LockedPackage> = upload.packages.into_iter().map(|moved| moved.to).collect();
+            if !newer.contains(&packages) {
+                newer.push(packages);
+            }
+        }
+    }
+    let mut own: Vec<Vec<LockedPackage>> = Vec::new();
+    for lock in places.iter().filter_map(|place| place.lock.as_ref()) {
+        own.extend(by_source(lock).into_iter().filter(|packages| !own.contains(packages)).collect::<Vec<_>>());
+    }
+    let mirrors = Mirrors::find(context, &workplace)?;
+    let reading = |at_hand| Reading { context, store: &store, mirrors: &mirrors, archives: held::archives(&workplace), at_hand };
+    let total = newer.len() + own.len();
+    let mut read = reading(false).changelogs(&newer.iter().map(|packages| packages.iter().collect()).collect::<Vec<_>>())?;
+    read.extend(reading(true).changelogs(&own.iter().map(|packages| packages.iter().collect()).collect::<Vec<_>>())?);
+    let read: Vec<Changelog> = read.into_iter().flatten().collect();
+    fixes.extend(read.iter().flat_map(|changelog| closed(changelog, &names)));
+    let findings = findings(&places, &fixes);
+    let unread = total - read.len();
+    let shown = arguments.id.to_string();
+    context.answer(
+        || {
+            json!({ "format": 1, "id": shown, "names": names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "looked_at": places.iter().map(|place| &place.shown).collect::<Vec<_>>(), "unread": unread,
+                "findings": findings.iter().map(Finding::to_json).collect::<Vec<_>>() })
+        },
+        || lines(&shown, &places, &findings, unread),
+    );
+    let lacking = findings.iter().filter(|finding| !finding.has_fix).count();
+    if lacking > 0 {
+        let hint = findings.iter().any(|finding| !finding.has_fix && finding.fixed.is_some());
+        return Err(Failure::no(format!("`{shown}` touches what is listed above")).hint(if hint {
+            "`parvis rebuild` takes the fixes that are out"
+        } else {
+            "no fix is out yet: look again tomorrow"
+        }));
+    }
+    if findings.is_empty() {
+        return Err(Failure::world(format!("nothing that could be read names `{shown}`: whether it touches you cannot be told"))
+            .hint("give a file of Debian's security tracker with `--tracker`"));
+    }
+    Ok(())
+}
+
+/// Returns everything that is looked into: the project's lock, those of releases and rebuilds, and what was named.
+fn places(workplace: &Workplace, context: &Context<'_>, images: &[String]) -> Result<Vec<Of>, Failure> {
+    let mut paths = vec![LOCK_FILE.to_owned()];
+    for name in workplace.folder.entries(releases::FOLDER)? {
+        if name.ends_with(".lock") {
+            paths.push(format!("{}/{name}", releases::FOLDER));
+        }
+    }
+    for name in workplace.folder.entries(rebuild::FOLDER)? {
+        paths.push(format!("{}/{name}/{LOCK_FILE}", rebuild::FOLDER));
+    }
+    let mut places = Vec::new();
+    for path in paths {
+        places.extend(read_lock(&workplace.folder, &path)?.map(|lock| held::of_lock(lock, &path)));
+    }
+    for image in images {
+        places.push(held::find(workplace, context, Some(image))?);
+    }
+    if places.is_empty() {
+        return Err(Failure::project(format!("there is no `{LOCK_FILE}` and no release to look into")).hint("run `parvis lock`"));
+    }
+    Ok(places)
+}
+
+fn tracked(workplace: &Workplace, path: &std::path::Path, id: &Advisory) -> Result<Tracked, Failure> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|error| Failure::project(format!("cannot open `{shown}`")).because(error))?;
+    // The tracker knows a release by the name of its main suite.
+    let codename = workplace.project.suites.iter().find(|suite| !suite.security).map_or("", |suite| suite.name.as_str());
+    tracker::read(file, id, codename).map_err(|error| {
+        Failure::project(format!("`{shown}` is refused: {error}"))
+            .hint("save `tracker/data/json` of Debian's security tracker as it is")
+    })
+}
+
+/// Returns the packages of a lock, those of one source and version together.
+fn by_source(lock: &Lock) -> Vec<Vec<LockedPackage>> {
+    let mut sources: BTreeMap<(PackageName, String), Vec<LockedPackage>> = BTreeMap::new();
+    for package in &lock.packages {
+        let key = (package.source.clone(), source_version(package).to_owned());
+        sources.entry(key).or_default().push(package.clone());
+    }
+    sources.into_values().collect()
+}
+
+/// Returns the uploads of a changelog that name one of these, the first that did for each source.
+fn closed(changelog: &Changelog, names: &BTreeSet<Advisory>) -> Fixes {
+    let mut naming = changelog
+        .entries
+        .iter()
+        .filter(|entry| entry.advisories().iter().any(|found| names.iter().any(|name| name.covers(found))));
+    // Merged branches name it again later; the oldest upload is the one that closed it.
+    naming.next_back().map(|entry| (entry.source.clone(), Some(entry.version.clone()))).into_iter().collect()
+}
+
+fn findings(places: &[Of], fixes: &Fixes) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for Of { held, shown, .. } in places {
+        for held in held {
+            let of_source: Vec<&Option<Version>> =
+                fixes.iter().filter(|(source, _)| *source == held.source).map(|(_, version)| version).collect();
+            let Some(cure) = of_source.iter().copied().min_by(|left, right| order(left.as_ref(), right.as_ref())) else {
+                continue;
+            };
+            let Ok(have) = held.source_version.parse::<Version>() else { continue };
+            let has_fix = cure.as_ref().is_some_and(|cure| have >= *cure);
+            let finding = Finding {
+                place: shown.clone(),
+                source: held.source.clone(),
+                have: held.source_version.clone(),
+                fixed: cure.as_ref().map(ToString::to_string),
+                has_fix,
+                images: held.images.clone(),
+            };
+            let same = |other: &&mut Finding| (&other.place, &other.source, &other.have) == (shown, &held.source, &finding.have);
+            match findings.iter_mut().find(same) {
+                Some(there) => there.images.extend(finding.images),
+                None => findings.push(finding),
+            }
+        }
+    }
+    for finding in &mut findings {
+        finding.images.sort();
+        finding.images.dedup();
+    }
+    findings
+}
+
+/// A version that closed it comes before none.
+fn order(left: Option<&Version>, right: Option<&Version>) -> std::cmp::Ordering {
+    (left.is_none(), left).cmp(&(right.is_none(), right))
+}
+
+impl Finding {
+    fn to_json(&self) -> Value {
+        json!({ "place": self.place, "source": self.source, "have": self.have, "fixed": self.fixed, "affected": !self.has_fix,
+            "images": self.images })
+    }
+}
+
+fn lines(id: &str, places: &[Of], findings: &[Finding], unread: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for place in places {
+        lines.push(format!("{}:", place.shown));
+        let here: Vec<&Finding> = findings.iter().filter(|finding| finding.place == place.shown).collect();
+        if here.is_empty() {
+            lines.push(format!("  no changelog of its packages names {id}"));
+        }
+        for finding in here {
+            let Finding { source, have, images, .. } = finding;
+            let images = images.iter().map(ImageName::as_str).collect::<Vec<_>>().join(", ");
+            lines.push(match (&finding.fixed, finding.has_fix) {
+                (Some(fixed), true) => format!("  {source} {have}: fixed (since {fixed}), in {images}"),
+                (Some(fixed), false) => format!("  {source} {have}: AFFECTED, fixed in {fixed}, in {images}"),
+                (None, _) => format!("  {source} {have}: AFFECTED, no fix is out, in {images}"),
+            });
+        }
+    }
+    lines.push("what no changelog names may be affected all the same".to_owned());
+    if unread > 0 {
+        lines.push(format!("{unread} changelogs were not at hand and not read: `parvis build` brings them"));
+    }
+    lines
+}
