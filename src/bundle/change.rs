@@ -87,11 +87,10 @@ impl Step {
     #[must_use]
     pub const fn undone_by(self) -> &'static [Undo] {
         match self {
-            Self::Settings | Self::Images => &[],
             Self::Notice => &[Undo::Open],
             Self::Quiet | Self::Backup => &[Undo::Start, Undo::Open],
             Self::Data | Self::Services | Self::Check => &[Undo::Restore, Undo::Open],
-            Self::Commit | Self::Open | Self::Tidy => &[],
+            Self::Settings | Self::Images | Self::Commit | Self::Open | Self::Tidy => &[],
         }
     }
 }

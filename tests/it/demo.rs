@@ -448,6 +448,50 @@ fn a_backup_comes_back_with_its_keys() {
 }
 
 #[test]
+fn a_backup_is_tried_out_beside_the_site() {
+    let (world, _) = saved();
+    world.docker.set("tools/dump", "cat \"$S/rows.$project\"\n");
+    world.docker.set("tools/bring-back", "cat > \"$S/rows.$project\"\n");
+    world.docker.set("rows.parish", "one\n");
+    world.docker.calls();
+    let said = world.run(&["backup", "tried.tar", "--verify"], 0);
+    assert!(said.out.contains("compared: it is what was saved"), "{}", said.out);
+    assert_eq!(world.docker.get("rows.parish-verify"), "one\n");
+    let calls = world.docker.calls();
+    let beside: Vec<&str> = calls
+        .iter()
+        .filter(|call| call.contains(" parish-verify "))
+        .filter_map(|call| call.split_once("/.env "))
+        .map(|(_, words)| words)
+        .collect();
+    assert_eq!(
+        beside,
+        [
+            "down --remove-orphans",
+            "run --rm --no-deps -T selfkeys",
+            "up -d --no-deps db",
+            "run --rm --no-deps -T init",
+            "run --rm --no-deps -T --entrypoint bring-back tools --all",
+            "run --rm --no-deps -T --entrypoint dump tools",
+            "down --remove-orphans",
+        ]
+    );
+    let nothing_left = || {
+        assert!(!world.docker.has("volumes/parish-verify_database") && !world.docker.has("containers/db@parish-verify"));
+        assert_eq!((world.docker.get("containers/web"), world.docker.get("rows.parish")), ("healthy\n".into(), "one\n".into()));
+        assert!(world.run(&["up"], 0).out.contains("nothing was changed"));
+    };
+    nothing_left();
+    world.docker.set("tools/bring-back", "tr a-z A-Z > \"$S/rows.$project\"\n");
+    let said = world.run(&["backup", "tried.tar", "--yes", "--verify"], 1);
+    assert!(said.err.contains("what comes back from `tried.tar` is not what was saved"), "{}", said.err);
+    nothing_left();
+    world.docker.set("tools/bring-back", "echo 'no such table' >&2; return 1\n");
+    assert!(world.run(&["backup", "tried.tar", "--yes", "--verify"], 3).err.contains("no such table"));
+    nothing_left();
+}
+
+#[test]
 fn a_backup_is_whole_or_not_there() {
     let (world, path) = saved();
     fs::remove_file(&path).unwrap();

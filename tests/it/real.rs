@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use parvis::model::digest::FileDigest;
 use tempfile::TempDir;
 
 /// This repository's project in a folder of its own, with a store of its own.
@@ -179,8 +180,53 @@ fn the_site_is_started_guarded_saved_and_restored(place: &Place, docker: &Docker
     demo(&["restore", backup]);
     assert_eq!(status(&good), "200");
     assert!(page("/people?q=eleonore").contains("d’Aquitaine"));
+    another_version_takes_its_place_or_nothing_has_happened(place, docker, &good);
     demo(&["down"]);
     assert_eq!(docker.run(&["ps", "--all", "--quiet"]), "");
+}
+
+/// A second version with a migration: first one that fails half-way, then one that does not.
+fn another_version_takes_its_place_or_nothing_has_happened(place: &Place, docker: &Docker, good: &str) {
+    let application = place.path("images/composer_files/annuaire");
+    let pages = application.join("src/Pages.php");
+    fs::write(&pages, fs::read_to_string(&pages).unwrap().replace("'/' => 'Accueil'", "'/' => 'Accueil nouveau'")).unwrap();
+    let bundle = |name: &str, migration: &str| {
+        fs::write(application.join("migrations/0003-note.sql"), migration).unwrap();
+        place.run(&["build"]);
+        let folder = place.path(name);
+        place.run(&["bundle", "compose", "--with-images", "--tag", "1.5.0", "--output", folder.to_str().unwrap()]);
+        folder
+    };
+    let page =
+        || docker.shell("curl", &["--silent", "--insecure", "--max-time", "30", "--user", good, "https://localhost:8443/"]);
+    let rows = || {
+        let script = "$options = [PDO::MYSQL_ATTR_SSL_CA => '/keys/database-ca.crt']; \
+            $db = new PDO('mysql:host=db;dbname=annuaire', 'annuaire', file_get_contents('/keys/db-app'), $options); \
+            foreach (['SELECT id, household, first_name, last_name, born_on, phone, mail FROM people ORDER BY id', \
+                'SELECT * FROM users ORDER BY login', 'SELECT * FROM settings ORDER BY name'] as $query) { \
+                echo json_encode($db->query($query)->fetchAll(PDO::FETCH_NUM)); }";
+        let rows = docker.run(&["exec", &docker.container("cron"), "php", "-r", script]);
+        assert!(rows.contains("Aquitaine") && rows.contains("administrator"), "{rows}");
+        FileDigest::of(rows.as_bytes())
+    };
+    let before = rows();
+    let change = "ALTER TABLE people ADD COLUMN note VARCHAR(200) NOT NULL DEFAULT '';\n";
+    let broken =
+        bundle("broken", &format!("{change}UPDATE people SET last_name = 'gone';\nALTER TABLE nobody ADD COLUMN x INT;\n"));
+    let output = docker.parvis_output(place, &["demo", "upgrade", broken.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the upgrade to `1.5.0` failed; `dev` runs again, with its data"), "{said}");
+    assert_eq!(rows(), before);
+    assert!(!page().contains("Accueil nouveau"));
+    fs::remove_dir_all(broken).unwrap();
+
+    let new = bundle("new", change);
+    let said = docker.parvis(place, &["demo", "upgrade", new.to_str().unwrap(), "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["version"], &said["previous"]["moved"]), (&serde_json::json!("1.5.0"), &serde_json::json!(true)));
+    assert_eq!(rows(), before);
+    assert!(page().contains("Accueil nouveau"));
 }
 
 /// Holds each running container, and each link between two, against what the stack says of it.
@@ -278,18 +324,26 @@ impl Docker {
 
     /// Runs a program of this machine in the daemon's network, where its ports are.
     fn shell(&self, program: &str, arguments: &[&str]) -> String {
+        said(&self.shell_output(program, arguments), &format!("{program} {}", arguments.join(" ")))
+    }
+
+    fn shell_output(&self, program: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.daemon.id())).arg(program).args(arguments);
         // What `parvis demo` remembers of this machine is not for tests to change.
         let state = self.socket.trim_start_matches("unix://").replace("/socket", "/state");
         command.env("DOCKER_HOST", &self.socket).env("XDG_STATE_HOME", state).stdin(Stdio::null());
-        said(&command.output().unwrap(), &format!("{program} {}", arguments.join(" ")))
+        command.output().unwrap()
     }
 
     fn parvis(&self, place: &Place, arguments: &[&str]) -> String {
+        said(&self.parvis_output(place, arguments), &format!("parvis {}", arguments.join(" ")))
+    }
+
+    fn parvis_output(&self, place: &Place, arguments: &[&str]) -> Output {
         let store = place.path("store");
         let everywhere = ["--project", place.folder.path().to_str().unwrap(), "--store", store.to_str().unwrap(), "--lang", "en"];
-        self.shell(env!("CARGO_BIN_EXE_parvis"), &[&everywhere[..], arguments].concat())
+        self.shell_output(env!("CARGO_BIN_EXE_parvis"), &[&everywhere[..], arguments].concat())
     }
 
     /// Returns the name of a service's container, whichever compose named it.

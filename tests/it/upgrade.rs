@@ -391,6 +391,18 @@ fn an_old_version_that_cannot_be_brought_back_yet_is_said_to_be_and_tried_again(
 }
 
 #[test]
+fn a_version_whose_data_went_to_one_that_is_gone_is_not_started() {
+    let change = Change::migrating();
+    change.world.run(&["upgrade", NEW], 0);
+    fs::remove_dir_all(change.world.path(NEW)).unwrap();
+    let old = change.world.path(OLD);
+    let old = old.to_str().unwrap();
+    assert!(change.world.run(&["up", OLD], 2).err.contains("the data went to another version"));
+    change.world.run(&["restore", "--bundle", old, "--yes", &format!("{old}/backup-before-1.5.0.tar")], 0);
+    change.runs(OLD, ROWS);
+}
+
+#[test]
 fn reset_ends_a_change_that_was_interrupted() {
     let change = killed_in("jobs/update", "echo half >> \"$S/rows\"");
     change.world.run(&["reset", "--yes"], 0);

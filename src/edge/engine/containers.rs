@@ -49,6 +49,8 @@ pub struct Container {
     pub health: Option<String>,
     /// What the last check said.
     pub complaint: Option<String>,
+    /// When the last check began, as the engine writes it down, and whether it was good.
+    pub checked: Option<(String, bool)>,
     pub exit_code: i64,
     /// When it was last started, as RFC 3339 has it.
     pub started: String,
@@ -116,6 +118,10 @@ struct RawHealth {
 #[serde(rename_all = "PascalCase")]
 struct RawCheck {
     #[serde(default)]
+    start: String,
+    #[serde(default)]
+    exit_code: i64,
+    #[serde(default)]
     output: String,
 }
 
@@ -130,8 +136,9 @@ impl From<RawContainer> for Container {
     fn from(raw: RawContainer) -> Self {
         let mut labels = raw.config.labels.unwrap_or_default();
         let health = raw.state.health.filter(|health| !matches!(health.status.as_str(), "" | "none"));
-        let complaint =
-            health.as_ref().and_then(|health| health.log.as_ref()?.last()).map(|check| check.output.trim().to_owned());
+        let last = health.as_ref().and_then(|health| health.log.as_ref()?.last());
+        let complaint = last.map(|check| check.output.trim().to_owned());
+        let checked = last.filter(|check| !check.start.is_empty()).map(|check| (check.start.clone(), check.exit_code == 0));
         let mounts = raw.mounts.unwrap_or_default().into_iter();
         Self {
             id: raw.id,
@@ -141,6 +148,7 @@ impl From<RawContainer> for Container {
             one_off: labels.get(ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true")),
             status: raw.state.status,
             complaint: complaint.filter(|words| !words.is_empty()),
+            checked,
             health: health.map(|health| health.status),
             exit_code: raw.state.exit_code,
             started: raw.state.started_at,
@@ -316,7 +324,7 @@ mod tests {
         let (_folder, engine) = engine(
             r#"case "$1" in ps) echo aa;; container) cat <<'JSON'
 [{"Id":"aa","Image":"sha256:11","RestartCount":2,"Name":"/demo-db-1","State":{"Status":"running","ExitCode":0,"StartedAt":"2026-11-24T08:00:00.5Z",
-"Health":{"Status":"unhealthy","Log":[{"Output":"old"},{"Output":"no TLS\n"}]}},"Config":{"Labels":{"com.docker.compose.service":"db","com.docker.compose.oneoff":"False"}}},
+"Health":{"Status":"unhealthy","Log":[{"Output":"old"},{"Start":"2026-11-24T08:00:05Z","ExitCode":1,"Output":"no TLS\n"}]}},"Config":{"Labels":{"com.docker.compose.service":"db","com.docker.compose.oneoff":"False"}}},
 {"Id":"bb","Image":"22","State":{"Status":"exited","ExitCode":1,"Health":null},"Config":{"Labels":null}}]
 JSON
 ;; esac"#,
@@ -327,6 +335,7 @@ JSON
         let db = &found[1];
         assert_eq!((db.service.as_str(), db.one_off, db.restarts), ("db", false, 2));
         assert_eq!((db.health.as_deref(), db.complaint.as_deref()), (Some("unhealthy"), Some("no TLS")));
+        assert_eq!((&db.checked, &found[0].checked), (&Some(("2026-11-24T08:00:05Z".into(), false)), &None));
     }
 
     #[test]

@@ -10,14 +10,14 @@ use super::machine::Machine;
 use super::place::{Memory, Place, Voice};
 use super::start::Starting;
 use super::words::{Line, Problem};
-use super::{Arguments, Copy, images, look, stop};
+use super::{Arguments, Copy, Save, images, look, stop};
 use crate::bundle::backup::{self, Contents, Member};
 use crate::bundle::manifest::{Backup, VolumeKind, When};
 use crate::edge::engine::{Container, EngineError, volume_name};
 use crate::edge::place::{self, BackupDraft, PlaceError, Seekable};
 use crate::failure::Failure;
 use crate::model::digest::{BlobDigest, Hasher};
-use crate::screen::Unit;
+use crate::screen::{Task, Unit};
 use crate::verbs::{Answer, Context};
 
 /// One thing that is saved and brought back.
@@ -76,7 +76,8 @@ impl From<PlaceError> for Broken {
 }
 
 /// Saves everything to one file, which appears whole or not at all.
-pub fn save(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Answer {
+pub fn save(arguments: &Arguments, options: &Save, context: &Context<'_>) -> Answer {
+    let copy = &options.copy;
     let place = Place::find(arguments, context)?;
     let voice = place.voice;
     let path = context.folder.join(&copy.file);
@@ -88,9 +89,17 @@ pub fn save(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Answer
     place.nothing_under_way()?;
     let machine = Machine::find(arguments, &place, context)?;
     let Saved { members, size } = write(&place, &machine, &path, context)?;
+    if options.verify {
+        let timeout = Duration::from_secs(copy.timeout);
+        let wanted = Wanted::open(&place, &path, &shown)?;
+        wanted.try_out(&place, &machine, &path, timeout, context)?;
+    }
     context.answer(
-        || json!({"file": path, "size": size, "members": members}),
-        || vec![Line::Saved { file: shown.clone(), size }.text(context.language)],
+        || json!({"file": path, "size": size, "members": members, "verified": options.verify}),
+        || {
+            let verified = options.verify.then(|| Line::Verified.text(context.language));
+            [Line::Saved { file: shown.clone(), size }.text(context.language)].into_iter().chain(verified).collect()
+        },
     );
     Ok(())
 }
@@ -214,8 +223,9 @@ pub fn restore(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Ans
     images::provide(&mut place, &machine, context)?;
     place::started(&context.state, place.folder.path());
     stop::take_down(&place, &machine)?;
-    let Memory { came_from, previous, went_to, .. } = std::mem::take(&mut place.memory);
-    place.memory = Memory { restoring: Some(path.display().to_string()), came_from, previous, went_to, ..Memory::default() };
+    // Whatever there was elsewhere, the data are here from now on.
+    let Memory { came_from, previous, .. } = std::mem::take(&mut place.memory);
+    place.memory = Memory { restoring: Some(path.display().to_string()), came_from, previous, ..Memory::default() };
     place.remember()?;
     wanted.bring_back(&mut place, &machine, None, Duration::from_secs(copy.timeout), context)?;
     place.memory.restoring = None;
@@ -280,8 +290,6 @@ impl Wanted {
         context: &Context<'_>,
     ) -> Result<(), Failure> {
         let voice = place.voice;
-        let refused = |error: backup::BackupError| refusal(voice, &self.shown, &error);
-        let opened = backup::Backup::open(&self.source).map_err(refused)?;
         let is_kept = |container: &&Container| {
             kept == Some(container.service.as_str()) && !container.one_off && container.status == "running"
         };
@@ -293,14 +301,22 @@ impl Wanted {
         let mut there = stop::existing(place, machine)?;
         there.retain(|volume| !held.contains(&volume));
         machine.engine.remove_volumes(&there).map_err(|error| voice.engine(error))?;
-        let say = |item: &Item| {
-            let what = Line::Restoring { what: item.file().to_owned() };
-            context.screen.work(&what.text(context.language), None, Unit::Bytes)
-        };
+        self.fill_volumes(place, machine, &held, context)?;
+        let mut fill = |machine: &Machine| self.fill_databases(voice, machine, context);
+        let at = commands_at(place);
+        let mut starting = Starting { place, machine, context, timeout, done: Vec::new() };
+        starting.all(false, Some((at, &mut fill)))
+    }
+
+    /// Fills the volumes; those that are `held` by a container are there already.
+    fn fill_volumes(&self, place: &Place, machine: &Machine, held: &[&String], context: &Context<'_>) -> Result<(), Failure> {
+        let voice = place.voice;
+        let refused = |error: backup::BackupError| refusal(voice, &self.shown, &error);
+        let opened = backup::Backup::open(&self.source).map_err(refused)?;
         let image = helper(place);
         for (item, member) in &self.pairs {
             let Item::Volume { volume, .. } = item else { continue };
-            let _task = say(item);
+            let _task = restoring(item, context);
             let name = volume_name(&place.project, volume);
             if !held.contains(&&name) {
                 machine.engine.make_volume(&place.project, volume).map_err(|error| voice.engine(error))?;
@@ -308,20 +324,63 @@ impl Wanted {
             let mut bytes = opened.member(member).map_err(refused)?;
             machine.engine.fill_volume(&image, &name, &mut bytes).map_err(|error| voice.engine(error))?;
         }
-        let at = commands_at(place);
-        let mut fill = |machine: &Machine| -> Result<(), Failure> {
-            for (item, member) in &self.pairs {
-                let Item::Command { service, restore, .. } = item else { continue };
-                let _task = say(item);
-                let mut bytes = opened.member(member).map_err(refused)?;
-                let fed = machine.deployment.feed("compose run", &Machine::beside(service, restore), &mut bytes);
-                fed.map_err(|error| voice.engine(error))?;
-            }
-            Ok(())
-        };
-        let mut starting = Starting { place, machine, context, timeout, done: Vec::new() };
-        starting.all(false, Some((at, &mut fill)))
+        Ok(())
     }
+
+    /// Has the commands take back what they saved.
+    fn fill_databases(&self, voice: Voice, machine: &Machine, context: &Context<'_>) -> Result<(), Failure> {
+        let refused = |error: backup::BackupError| refusal(voice, &self.shown, &error);
+        let opened = backup::Backup::open(&self.source).map_err(refused)?;
+        for (item, member) in &self.pairs {
+            let Item::Command { service, restore, .. } = item else { continue };
+            let _task = restoring(item, context);
+            let mut bytes = opened.member(member).map_err(refused)?;
+            let fed = machine.deployment.feed("compose run", &Machine::beside(service, restore), &mut bytes);
+            fed.map_err(|error| voice.engine(error))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the backup back beside the site, in a project of its own that is removed again, and compares what is there then with what
+    /// was saved. Nothing that answers anybody is started, so no port is taken.
+    fn try_out(
+        &self,
+        place: &Place,
+        machine: &Machine,
+        path: &Path,
+        timeout: Duration,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let voice = place.voice;
+        let mut trial = Place::open(place.folder.path(), voice)?;
+        trial.project = format!("{}-verify", place.project);
+        let beside = machine.with(&trial);
+        let remove = |trial: &Place| {
+            stop::take_down(trial, &beside)?;
+            let volumes = stop::existing(trial, &beside)?;
+            beside.engine.remove_volumes(&volumes).map_err(|error| voice.engine(error))
+        };
+        // What a killed one left.
+        remove(&trial)?;
+        let compared = self.fill_volumes(&trial, &beside, &[], context).and_then(|()| {
+            let at = commands_at(&trial);
+            let mut starting = Starting { place: &mut trial, machine: &beside, context, timeout, done: Vec::new() };
+            starting.before(at)?;
+            self.fill_databases(voice, &beside, context)?;
+            is_as_saved(&trial, &beside, path)
+        });
+        let removed = remove(&trial);
+        match compared {
+            Ok(true) => removed,
+            Ok(false) => Err(voice.problem(Problem::NotAsSaved { file: self.shown.clone() })),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+fn restoring(item: &Item, context: &Context<'_>) -> Box<dyn Task> {
+    let what = Line::Restoring { what: item.file().to_owned() };
+    context.screen.work(&what.text(context.language), None, Unit::Bytes)
 }
 
 fn refusal(voice: Voice, shown: &str, error: &backup::BackupError) -> Failure {

@@ -1,9 +1,9 @@
 //! Everything that `parvis demo upgrade` and `rollback` say to a volunteer, in every language they say it in.
 
-use super::words::both;
 use crate::bundle::change::Kind as Way;
 use crate::failure::Kind;
 use crate::model::language::Language;
+use crate::model::language::both;
 use crate::screen::size;
 
 /// Something that stops a change of version.
@@ -15,6 +15,7 @@ pub enum Trouble {
     Older { version: String, own: String },
     Replaced { version: String, folder: String },
     OtherVersion { version: String, folder: String },
+    SuccessorGone { folder: String },
     UnderWay { version: String },
     Journal { folder: String, cause: String },
     Room { needed: u64, free: u64, folder: String },
@@ -39,6 +40,7 @@ impl Trouble {
             | Self::Older { .. }
             | Self::Replaced { .. }
             | Self::OtherVersion { .. }
+            | Self::SuccessorGone { .. }
             | Self::UnderWay { .. }
             | Self::Journal { .. }
             | Self::PreviousGone { .. }
@@ -94,6 +96,11 @@ impl Trouble {
                 language,
                 "the data belong to another version: `{version}` in `{folder}`",
                 "les données appartiennent à une autre version : `{version}` dans `{folder}`"
+            ),
+            Self::SuccessorGone { folder } => both!(
+                language,
+                "the data went to another version, which is not in `{folder}` any more",
+                "les données sont passées à une autre version, qui n'est plus dans `{folder}`"
             ),
             Self::UnderWay { version } => both!(
                 language,
@@ -187,6 +194,11 @@ impl Trouble {
                 language,
                 "`parvis demo upgrade FILE` changes the version, and keeps the way back open",
                 "`parvis demo upgrade FICHIER` change de version, en gardant la possibilité de revenir"
+            ),
+            Self::SuccessorGone { .. } => both!(
+                language,
+                "put that folder back; or bring the data of this version back: `parvis demo restore --yes FILE`, with its `backup-before-….tar`",
+                "remettez ce dossier à sa place ; ou ramenez les données de cette version : `parvis demo restore --yes FICHIER`, avec son `backup-before-….tar`"
             ),
             Self::UnderWay { .. } => both!(
                 language,
@@ -365,6 +377,7 @@ mod tests {
             Trouble::Older { version: text("1.3.0"), own: text("1.4.0") },
             Trouble::Replaced { version: text("1.5.0"), folder: text("/p") },
             Trouble::OtherVersion { version: text("1.4.0"), folder: text("/p") },
+            Trouble::SuccessorGone { folder: text("/p") },
             Trouble::UnderWay { version: text("1.5.0") },
             Trouble::Journal { folder: text("/p"), cause: text("cause") },
             Trouble::Room { needed: 2_000_000_000, free: 1_000_000, folder: text("/p") },

@@ -15,7 +15,7 @@ use crate::bundle::change::{self, Data, Hands, Journal, Kind, Page, Step, Undo};
 use crate::bundle::manifest::{MANIFEST, Maintenance, SETTINGS};
 use crate::bundle::settings::Settings;
 use crate::bundle::write::keep_settings;
-use crate::edge::engine::EngineError;
+use crate::edge::engine::{Container, EngineError};
 use crate::edge::place::{self, BundleFolder};
 use crate::failure::Failure;
 use crate::verbs::Context;
@@ -144,7 +144,37 @@ impl Changing<'_, '_> {
         starting.drop_others()
     }
 
+    /// Waits until each service with a check of its own was found good once more. A container that stayed may have been good with what
+    /// it had before it, and says so until it has failed several times.
+    fn settled(&self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut before: Option<Vec<(String, Option<String>)>> = None;
+        loop {
+            let containers = self.new.containers()?;
+            let own = containers
+                .iter()
+                .filter(|container| !container.one_off && self.to.manifest.service(&container.service).is_some());
+            let own: Vec<&Container> = own.filter(|container| container.checked.is_some()).collect();
+            let when = |container: &Container| container.checked.as_ref().map(|(when, _)| when.clone());
+            let Some(before) = &before else {
+                before = Some(own.iter().map(|container| (container.id.clone(), when(container))).collect());
+                continue;
+            };
+            let anew = |container: &Container| {
+                let good = container.checked.as_ref().is_some_and(|(_, good)| *good);
+                good && container.is_well() && !before.contains(&(container.id.clone(), when(container)))
+            };
+            let Some(bad) = own.iter().find(|container| !anew(container)) else { return Ok(()) };
+            if begun.elapsed() >= self.timeout {
+                let name = bad.service.clone();
+                return Err(self.to.voice.problem(Problem::Unhealthy { name, words: bad.complaint.clone() }));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     fn check(&self, journal: &Journal) -> Result<(), Failure> {
+        self.settled()?;
         let begun = Instant::now();
         loop {
             let failure = match page(&self.to, &self.new) {

@@ -45,7 +45,7 @@ enum Action {
     /// Print the password of the first log-in
     Password,
     /// Save database, files and keys to one file
-    Backup(Copy),
+    Backup(Save),
     /// Bring back what `backup` saved
     Restore(Copy),
     /// Put a new version in the place of the one that runs; where it does not work, the old one is brought back
@@ -111,6 +111,15 @@ struct Rollback {
     /// Seconds that each service may take until it is ready
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct Save {
+    #[command(flatten)]
+    copy: Copy,
+    /// Bring it back beside the site, compare, and remove that again
+    #[arg(long)]
+    verify: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {

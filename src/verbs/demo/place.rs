@@ -112,15 +112,14 @@ impl Place {
         let here = || Some(context.folder.clone()).filter(is_bundle);
         let of_project = || bundle::place_of_project(context).filter(is_bundle);
         let found = arguments.bundle.clone().or_else(here).or_else(of_project);
-        let folder = match found {
-            Some(folder) => folder,
-            None => {
-                let last = place::last_started(&context.state).ok_or_else(|| voice.problem(Problem::NoBundle))?;
-                if !is_bundle(&last) {
-                    return Err(voice.problem(Problem::Gone { path: last.display().to_string() }));
-                }
-                last
+        let folder = if let Some(folder) = found {
+            folder
+        } else {
+            let last = place::last_started(&context.state).ok_or_else(|| voice.problem(Problem::NoBundle))?;
+            if !is_bundle(&last) {
+                return Err(voice.problem(Problem::Gone { path: last.display().to_string() }));
             }
+            last
         };
         let mut place = Self::open(&folder, voice)?;
         // The command is about the demo, wherever it went.

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::place::{Certificate, Place, Voice};
 use super::words::{Line, Problem};
 use super::{Arguments, Up, images, upgrade};
-use crate::bundle::manifest::{BundledService, MANIFEST, ServiceKind, When};
+use crate::bundle::manifest::{Backup, BundledService, MANIFEST, ServiceKind, When};
 use crate::edge::engine::Container;
 use crate::edge::place;
 use crate::edge::project::ProjectFolder;
@@ -188,12 +188,7 @@ impl Starting<'_, '_> {
         self.sweep()?;
         let services = self.place.manifest.services.clone();
         let is_job = |service: &BundledService| service.kind == ServiceKind::Job && service.when != Some(When::Manual);
-        let needed: BTreeSet<String> = services
-            .iter()
-            .filter(|service| is_job(service))
-            .flat_map(|job| self.place.manifest.needed(job.name.as_str()))
-            .map(str::to_owned)
-            .collect();
+        let needed = self.needed(&services);
         for service in &services {
             let name = service.name.as_str();
             if is_job(service) {
@@ -203,6 +198,33 @@ impl Starting<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Runs the jobs that stand before a place in the manifest's order, and starts the services that they talk to.
+    pub fn before(&mut self, place: usize) -> Result<(), Failure> {
+        self.sweep()?;
+        let mut services = self.place.manifest.services.clone();
+        services.truncate(place);
+        let wanted = self.needed(&services);
+        for service in services {
+            match service.kind {
+                ServiceKind::Job if service.when != Some(When::Manual) => self.job(&service)?,
+                ServiceKind::Service if wanted.contains(service.name.as_str()) => self.service(&service)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the jobs among these talk to, or wait for.
+    fn needed(&self, services: &[BundledService]) -> BTreeSet<String> {
+        let jobs = services.iter().filter(|service| service.kind == ServiceKind::Job && service.when != Some(When::Manual));
+        let backups = self.place.manifest.backup.iter().filter_map(|item| match item {
+            Backup::Command { service, .. } => Some(service.as_str()),
+            Backup::Volume { .. } => None,
+        });
+        let names = jobs.map(|job| job.name.as_str()).chain(backups);
+        names.flat_map(|name| self.place.manifest.needed(name)).map(str::to_owned).collect()
     }
 
     /// Starts all services; jobs have run already.

@@ -125,6 +125,9 @@ pub fn is_current(place: &Place, machine: &Machine, context: &Context<'_>) -> Re
     if stop::existing(place, machine)?.is_empty() {
         return Ok(());
     }
+    if let Some(folder) = place.memory.went_to.as_ref().filter(|folder| !folder.join(MANIFEST).is_file()) {
+        return Err(place.voice.change(Trouble::SuccessorGone { folder: folder.display().to_string() }));
+    }
     let containers = machine.containers()?;
     let folders = containers.into_iter().filter_map(|container| container.folder).chain(place::last_started(&context.state));
     for folder in folders.filter(|folder| folder != place.folder.path()) {

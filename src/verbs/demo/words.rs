@@ -2,29 +2,10 @@
 
 use super::change_words::Trouble;
 use crate::edge::engine::EngineError;
-use crate::failure::{Failure, Kind, Labels};
-use crate::model::language::Language;
+use crate::failure::{Failure, Kind};
+use crate::model::language::{Language, both};
 use crate::screen::size;
-
-/// Returns the text in the person's language: both stand side by side, so that neither is forgotten.
-macro_rules! both {
-    ($language:expr, $english:literal, $french:literal $(,)?) => {
-        match $language {
-            Language::English => format!($english),
-            Language::French => format!($french),
-        }
-    };
-}
-
-pub(super) use both;
-
-/// The words around a failure in French, as a French reader expects them.
-static FRENCH: Labels = Labels { error: "erreur :", because: "cause :", hint: "conseil :" };
-
-/// Gives a failure the words of a language around it.
-pub fn in_language(failure: Failure, language: Language) -> Failure {
-    if language == Language::French { failure.labelled(&FRENCH) } else { failure }
-}
+pub use crate::verbs::in_language;
 
 /// Something that stops a command.
 #[derive(Debug)]
@@ -69,6 +50,7 @@ pub enum Problem {
     Unpacked { folder: String },
     Empty { what: String },
     HalfRestored { file: String },
+    NotAsSaved { file: String },
     Change(Trouble),
 }
 
@@ -76,7 +58,12 @@ impl Problem {
     /// Returns who has to act.
     const fn kind(&self) -> Kind {
         match self {
-            Self::WrongImage { .. } | Self::NotRunning | Self::Unwell { .. } | Self::NoData | Self::Refused => Kind::No,
+            Self::WrongImage { .. }
+            | Self::NotAsSaved { .. }
+            | Self::NotRunning
+            | Self::Unwell { .. }
+            | Self::NoData
+            | Self::Refused => Kind::No,
             Self::NoBundle
             | Self::Gone { .. }
             | Self::NotABundle { .. }
@@ -303,6 +290,11 @@ impl Problem {
                 "there was nothing to save as `{what}`, which cannot be right",
                 "il n'y avait rien à sauvegarder dans `{what}`, ce qui est anormal"
             ),
+            Self::NotAsSaved { file } => both!(
+                language,
+                "what comes back from `{file}` is not what was saved",
+                "ce qui revient de `{file}` n'est pas ce qui a été sauvegardé"
+            ),
             Self::HalfRestored { file } => both!(
                 language,
                 "the restore from `{file}` was interrupted: the data are not whole",
@@ -462,6 +454,11 @@ impl Problem {
                 "look what the services say: `parvis demo logs`",
                 "regardez ce que disent les services : `parvis demo logs`"
             ),
+            Self::NotAsSaved { .. } => both!(
+                language,
+                "save again; if that stays so, show it to whoever gave you the bundle",
+                "sauvegardez de nouveau ; si cela persiste, montrez-le à qui vous a remis la livraison"
+            ),
             Self::HalfRestored { file } => both!(
                 language,
                 "do it again: `parvis demo restore --yes {file}`; or begin anew with `parvis demo reset`",
@@ -584,6 +581,7 @@ pub enum Line {
     Reset,
     Saved { file: String, size: u64 },
     Saving { what: String },
+    Verified,
     Checking,
     Restoring { what: String },
     Restored { file: String, created: String },
@@ -678,6 +676,11 @@ impl Line {
                     "sauvegardé dans `{file}` ({size}) ; ce fichier contient mots de passe et clés : gardez-le à l'abri"
                 )
             }
+            Self::Verified => both!(
+                language,
+                "brought back beside the site and compared: it is what was saved",
+                "remise en place à côté du site et comparée : c'est bien ce qui a été sauvegardé"
+            ),
             Self::Saving { what } => both!(language, "saving {what}", "sauvegarde de {what}"),
             Self::Checking => both!(language, "checking the backup", "contrôle de la sauvegarde"),
             Self::Restoring { what } => both!(language, "restoring {what}", "restauration de {what}"),
@@ -792,6 +795,7 @@ mod tests {
             Problem::Unpacked { folder: text("/p") },
             Problem::Empty { what: text("database.sql") },
             Problem::HalfRestored { file: text("a.tar") },
+            Problem::NotAsSaved { file: text("a.tar") },
         ]
     }
 
@@ -843,6 +847,7 @@ mod tests {
                 Line::Reset,
                 Line::Saved { file: text("a.tar"), size: 1000 },
                 Line::Saving { what: text("a") },
+                Line::Verified,
                 Line::Checking,
                 Line::Restoring { what: text("a") },
                 Line::Restored { file: text("a.tar"), created: text("2026-11-24T09:00:00Z") },

@@ -48,7 +48,7 @@ impl FakeBundle {
         let mut images = Vec::new();
         let mut parsed = Vec::new();
         for name in ["app", "db"] {
-            let tar = rawtar::archive([rawtar::Entry::file("who", &format!("{name} {version}")).bytes()]);
+            let tar = rawtar::archive([rawtar::Entry::file("who", format!("{name} {version}")).bytes()]);
             let blob = gzip(&tar);
             let bytes = LayerBytes {
                 digest: BlobDigest::of(&blob),

@@ -29,8 +29,11 @@ describe() {
   [ "$health" = null ] || health="{\"Status\":$health,\"Log\":[{\"Output\":\"check says $state\"}]}"
   off=False; case "$1" in *_run_*) off=True;; esac
   printf '{"Id":"%s","Image":"sha256:aa","RestartCount":0,"State":{"Status":"%s","ExitCode":%s,"StartedAt":"2026-11-24T08:00:00Z","Health":%s},' "$1" "$status" "$code" "$health"
-  printf '"Config":{"Labels":{"com.docker.compose.project":"%s","com.docker.compose.service":"%s","com.docker.compose.oneoff":"%s"}}}' "$project" "${1%%_run_*}" "$off"
+  printf '"Config":{"Labels":{"com.docker.compose.project":"%s","com.docker.compose.service":"%s","com.docker.compose.oneoff":"%s"}}}' "$project" "$(echo "${1%%_run_*}" | cut -d@ -f1)" "$off"
 }
+# Containers of another project than the parish's have its name behind theirs.
+own() { [ "$project" = parish ] && echo "$1" || echo "$1@$project"; }
+is_own() { case "$project:$1" in parish:*@*) false;; parish:*) true;; *@"$project") true;; *) false;; esac; }
 volumes() { for v in $(cat "$S/stack-volumes"); do mkdir -p "$S/volumes/${project}_$v"; done; }
 compose() {
   while :; do case "$1" in --project-name) project=$2; shift 2;; --project-directory) folder=${2##*/}; shift 2;; --file|--env-file) shift 2;; *) break;; esac; done
@@ -39,10 +42,11 @@ compose() {
   version) cat "$S/compose-version";;
   up) volumes
     for service; do :; done
+    name=$(own "$service")
     [ -f "$S/ups/$service" ] && . "$S/ups/$service"
     # One of another version is made anew, and so is one that has ended.
-    [ "$(cat "$S/of/$service" 2>/dev/null)" = "$folder" ] && [ -f "$S/containers/$service" ] && [ "$(cat "$S/containers/$service")" != exited ] || cp "$S/becomes" "$S/containers/$service"
-    echo "$folder" > "$S/of/$service"
+    [ "$(cat "$S/of/$name" 2>/dev/null)" = "$folder" ] && [ -f "$S/containers/$name" ] && [ "$(cat "$S/containers/$name")" != exited ] || cp "$S/becomes" "$S/containers/$name"
+    echo "$folder" > "$S/of/$name"
     echo " Container $project-$service-1  Started" >&2;;
   run) volumes; shift; program=
     while :; do case "$1" in --rm|--no-deps|-T) shift;; --entrypoint) program=$2; shift 2;; *) break;; esac; done
@@ -51,7 +55,7 @@ compose() {
     echo " Container $project-$service-run-1  Creating" >&2
     if [ -f "$S/jobs/$service" ]; then . "$S/jobs/$service"; else echo "$service is done"; fi;;
   stop) shift; for c in "$S"/containers/*; do case " $* " in "  "|*" ${c##*/} "*) [ -f "$c" ] && echo exited > "$c";; esac; done;;
-  down) rm -f "$S"/containers/*;;
+  down) for c in "$S"/containers/*; do is_own "${c##*/}" && rm -f "$c"; done; true;;
   restart) cp "$S/becomes" "$S/containers/$2";;
   logs) [ -f "$S/words" ] && cat "$S/words";;
   esac
@@ -64,7 +68,7 @@ info) cat "$S/info";;
 image) case "$2" in rm) grep -vx -- "$4" "$S/images" > "$S/rest"; mv "$S/rest" "$S/images";; *) cat "$S/images";; esac;;
 exec) shift 3; program=$1; shift; . "$S/inside/$program";;
 load) cat > "$S/loaded.tar"; cat "$S/loads" >> "$S/images"; echo "Loaded image: x";;
-ps) for c in "$S"/containers/*; do [ -f "$c" ] && basename "$c"; done; true;;
+ps) project=${*##*project=}; for c in "$S"/containers/*; do [ -f "$c" ] && is_own "${c##*/}" && basename "$c"; done; true;;
 container) shift 3; printf '['; comma=; for c; do [ -f "$S/containers/$c" ] || { echo "Error: No such container: $c" >&2; exit 1; }; printf '%s' "$comma"; describe "$c"; comma=,; done; printf ']\n';;
 rm) shift 3; for c; do rm -f "$S/containers/${c#--}"; done;;
 logs) echo "last words of $4" >&2;;
