@@ -253,6 +253,8 @@ impl FromStr for Reference {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -329,7 +331,7 @@ mod tests {
             "",
         ] {
             let error = text.parse::<Reference>().map(|read| read.to_string()).expect_err(text);
-            said += &format!("{error}\n    {}\n", error.hint());
+            writeln!(said, "{error}\n    {}", error.hint()).unwrap();
         }
         insta::assert_snapshot!("refused_references", said);
     }

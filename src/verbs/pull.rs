@@ -149,7 +149,7 @@ impl Top {
             return Ok(Self { descriptor: plain(media_type), index: Some(bytes.to_vec()), manifests: wanted });
         }
         if media_type == INDEX {
-            return Err(damaged(remote, &digest, &oci::parse_index(bytes).err()));
+            return Err(damaged(remote, &digest, oci::parse_index(bytes).err()));
         }
         Ok(Self { descriptor: plain(media_type), index: None, manifests: vec![plain(media_type)] })
     }
@@ -181,17 +181,15 @@ fn wanted(index: &Index, platform: Option<&str>, place: &str) -> Result<Vec<Desc
         })
     };
     let found: Vec<Descriptor> = index.manifests.iter().filter(fits).cloned().collect();
-    match &found[..] {
-        [_] => Ok(found),
-        _ => {
-            let listed: BTreeSet<String> =
-                index.manifests.iter().filter_map(|item| Some(shown(&item.platform.as_ref()?.architecture))).collect();
-            let listed: Vec<String> = listed.into_iter().collect();
-            let how_often = if found.is_empty() { "no image".to_owned() } else { format!("{} images", found.len()) };
-            Err(Failure::no(format!("`{place}` has {how_often} for `{name}`"))
-                .hint(format!("it has: {}; choose with `--platform`", listed.join(", "))))
-        }
+    if found.len() == 1 {
+        return Ok(found);
     }
+    let listed: BTreeSet<String> =
+        index.manifests.iter().filter_map(|item| Some(shown(&item.platform.as_ref()?.architecture))).collect();
+    let listed: Vec<String> = listed.into_iter().collect();
+    let how_often = if found.is_empty() { "no image".to_owned() } else { format!("{} images", found.len()) };
+    Err(Failure::no(format!("`{place}` has {how_often} for `{name}`"))
+        .hint(format!("it has: {}; choose with `--platform`", listed.join(", "))))
 }
 
 /// An image whose documents were read.
@@ -214,7 +212,7 @@ fn fetch(remote: &Remote, top: &Top, store: &Store, context: &Context<'_>) -> Re
         let name = remote.name().at(descriptor.digest).to_string();
         let (_, bytes) = remote.document(&descriptor.digest).map_err(from_repository)?.ok_or_else(|| absent(&name))?;
         let read = descriptor.verify(&bytes).and_then(|()| oci::parse_manifest(&bytes));
-        manifests.push(read.map_err(|error| damaged(remote, &descriptor.digest, &Some(error)))?);
+        manifests.push(read.map_err(|error| damaged(remote, &descriptor.digest, Some(error)))?);
     }
     let mut wanted: Vec<Wanted> = Vec::new();
     for blob in manifests.iter().flat_map(|manifest| manifest.layers.iter().chain([&manifest.config])) {
@@ -233,7 +231,7 @@ fn fetch(remote: &Remote, top: &Top, store: &Store, context: &Context<'_>) -> Re
     for manifest in manifests {
         let bytes = store.read_blob(&manifest.config.digest, canonical::LIMIT as u64).map_err(from_store)?;
         let config = manifest.config.verify(&bytes).and_then(|()| oci::parse_config(&bytes, manifest.layers.len()));
-        let config = config.map_err(|error| damaged(remote, &manifest.config.digest, &Some(error)))?;
+        let config = config.map_err(|error| damaged(remote, &manifest.config.digest, Some(error)))?;
         images.push(Image { manifest, config });
     }
     Ok(images)
@@ -249,8 +247,8 @@ fn is_whole(store: &Store, digest: &BlobDigest, size: u64) -> Result<bool, Failu
     Ok(io::copy(&mut content, &mut io::sink()).is_ok())
 }
 
-fn damaged(remote: &Remote, digest: &BlobDigest, error: &Option<OciError>) -> Failure {
+fn damaged(remote: &Remote, digest: &BlobDigest, error: Option<OciError>) -> Failure {
     let name = remote.name().at(*digest);
     let failure = Failure::world(format!("`{name}` cannot be used"));
-    failure.maybe_because(error.as_ref().map(ToString::to_string)).hint("do not use it: ask whom it came from, or push it again")
+    failure.maybe_because(error.map(|error| error.to_string())).hint("do not use it: ask whom it came from, or push it again")
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::registry::{Reach, from_repository};
 use super::save::{Built, BuiltImage, Which};
-use super::workplace::{Workplace, open_store};
-use super::{Answer, Context};
+use super::workplace::{Planned, Workplace, open_store};
+use super::{Answer, Context, gate};
 use crate::edge::registry::{Access, Given, Remote, Sent};
 use crate::edge::store::Store;
 use crate::failure::Failure;
@@ -52,6 +52,11 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     drop(workplace);
     let store = open_store(context)?;
     let images = gather(context, &store, &arguments.images, &arguments.tag, &platforms, &prefix)?;
+    let names: Vec<ImageName> = images.iter().map(|image| image.name.clone()).collect();
+    for platform in &platforms {
+        let planned = Planned::make(context, &store, &arguments.images, Some(platform.as_str()))?;
+        gate::require(context, &planned, &names)?;
+    }
     let bytes = images.iter().map(PushedImage::size).sum();
     let task = context.screen.work("push", Some(bytes), Unit::Bytes);
     let mut pushed = Vec::new();
@@ -98,7 +103,7 @@ pub fn gather(
     platforms: &[Architecture],
     prefix: &str,
 ) -> Result<Vec<PushedImage>, Failure> {
-    let named = |name: &ImageName| {
+    let repository_of = |name: &ImageName| {
         let repository = format!("{prefix}/{name}").parse::<RepositoryName>();
         repository.map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))
     };
@@ -111,8 +116,8 @@ pub fn gather(
                 Some(image) => image.variants.push(variant(built)),
                 None => images.push(PushedImage {
                     name: built.recipe.clone(),
-                    repository: named(&built.recipe)?,
-                    ancestors: built.ancestors.iter().map(named).collect::<Result<_, _>>()?,
+                    repository: repository_of(&built.recipe)?,
+                    ancestors: built.ancestors.iter().map(repository_of).collect::<Result<_, _>>()?,
                     variants: vec![variant(built)],
                 }),
             }

@@ -1,10 +1,10 @@
 //! `parvis push` and `parvis pull`: images of a project in a registry and back.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,13 +15,15 @@ use parvis::image::oci;
 use parvis::image::repository::{Repository as _, WritableRepository as _};
 use parvis::model::digest::BlobDigest;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::fetch::TlsServer;
 use super::pipeline::built;
 use crate::kit::badhttp::Request;
 use crate::kit::badreg::{Act, Registry, Setup, base64};
+use crate::kit::debreg::DebiansRegistry;
+use crate::kit::mkdeb::{ARCHITECTURE, OTHER};
 use crate::kit::project::{Project, Said, parvis};
+use crate::kit::world;
 
 fn push(project: &Project, registry: &Registry, more: &[&str], code: i32) -> Said {
     let to = format!("{}/parish", registry.host());
@@ -142,6 +144,50 @@ fn a_damaged_part_is_neither_kept_nor_written() {
     assert!(!layout.exists() && !store.join("blobs/sha256").join(&blob[7..]).exists());
     registry.kept(|kept| kept.blobs.get_mut(&("parish/app".into(), blob.clone())).unwrap()[0] ^= 1);
     elsewhere(other.path(), &arguments, 0);
+}
+
+#[test]
+fn several_architectures_are_pushed_as_one_index_and_pulled_one_by_one_or_together() {
+    let repo = world::archive();
+    let project = Project::on(&repo);
+    let yaml = project.read("parvis.yaml");
+    let (own, both) = (format!("architectures: [{ARCHITECTURE}]"), format!("architectures: [{ARCHITECTURE}, {OTHER}]"));
+    project.write("parvis.yaml", &yaml.replace(&own, &both));
+    project.recipe(
+        "page",
+        "description: A page.\nfrom: scratch\nfiles:\n  - {from: page.html, to: /page.html, owner: \"0:0\", mode: \"0644\"}\n",
+    );
+    project.write("images/page/page.html", "<p>\n");
+    project.run(&["lock"], 0);
+    project.run(&["build", "--platform", ARCHITECTURE], 0);
+    let registry = Registry::honest();
+    let said = push(&project, &registry, &[], 1);
+    assert!(said.err.contains(&format!("run `parvis build page --platform {OTHER}`")), "{}", said.err);
+    assert_eq!(registry.lines(), Vec::<String>::new(), "nothing is sent before all is there");
+    project.run(&["build", "--platform", OTHER], 0);
+    push(&project, &registry, &[], 0);
+    let said = push(&project, &registry, &["--json"], 0);
+    let (index, platforms) = (&answer(&said)["images"][0]["digest"], &answer(&said)["images"][0]["platforms"]);
+    assert_eq!((platforms[0].as_str(), platforms[1].as_str()), (Some(ARCHITECTURE), Some(OTHER)));
+    assert_eq!(Some(index.as_str().unwrap().to_owned()), registry.tag("parish/page", "1.4.0"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("{}/parish/page:1.4.0", registry.host());
+    let pull = |place: &str, more: &[&str], code: i32| {
+        let place = folder.path().join(place);
+        elsewhere(folder.path(), &[&["pull", &name, "--json", "--output", place.to_str().unwrap()], more].concat(), code)
+    };
+    assert_eq!(answer(&pull("whole", &[], 0))["digest"], *index);
+    let blobs = fs::read_dir(folder.path().join("whole/blobs/sha256")).unwrap().count();
+    assert_eq!(blobs, 1 + 2 + 2 + 1, "the index, two manifests and configurations, one layer");
+    let one = answer(&pull("one.tar", &["--platform", OTHER], 0));
+    let manifest: Value = registry.kept(|kept| {
+        let key = ("parish/page".to_owned(), index.as_str().unwrap().to_owned());
+        serde_json::from_slice(&kept.manifests[&key].1).unwrap()
+    });
+    assert_eq!(one["digest"], manifest["manifests"][1]["digest"]);
+    let said = pull("none", &["--platform", "riscv64"], 1);
+    assert!(said.err.contains("has no image for `riscv64`") && said.err.contains("it has: amd64, arm64"), "{}", said.err);
 }
 
 /// Row 16: a push killed at each of its requests leaves the old tag, and the next one sends only what is missing.
@@ -268,49 +314,9 @@ fn credential_helpers_and_files_that_are_broken_are_named_and_keep_their_secrets
         let errors = said.err.lines().filter(|line| !line.starts_with("push: ")).map(|line| format!("{line}\n"));
         let words = if output.status.success() { "pushed\n".into() } else { errors.collect::<String>() };
         let place = home.to_str().unwrap();
-        all += &format!("# {name}\n{}", words.replace(&registry.host(), "registry.example").replace(place, "HOME"));
+        write!(all, "# {name}\n{}", words.replace(&registry.host(), "registry.example").replace(place, "HOME")).unwrap();
     }
     insta::assert_snapshot!("credential_helpers", all);
-}
-
-/// Debian's registry, which has no list of referrers, on a folder and a port of its own.
-struct DebiansRegistry {
-    child: Child,
-    port: u16,
-    _folder: TempDir,
-}
-
-impl DebiansRegistry {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = folder.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-            folder.path().join("kept").display()
-        );
-        fs::write(&config, text).unwrap();
-        let mut child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the package docker-registry is installed");
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(20), "it does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, port, _folder: folder }
-    }
-}
-
-impl Drop for DebiansRegistry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Registries: the door, against a registry of the tests that keeps to the rules or breaks them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -222,7 +223,7 @@ fn a_registry_with_defects_is_refused_in_its_own_words() {
         ("the line is cut", Act::Close, "PUT", "/manifests/"),
         ("token wanted and not understood", Act::Answer(401, "WWW-Authenticate: Negotiate\r\n".into(), Vec::new()), "HEAD", "/"),
     ] {
-        said += &format!("# {name}\n{}\n", write(Setup::default(), &hasty(), first(ALWAYS, method, part, act)));
+        write!(said, "# {name}\n{}\n", write(Setup::default(), &hasty(), first(ALWAYS, method, part, act))).unwrap();
     }
     insta::assert_snapshot!("defects", said);
 }
@@ -269,7 +270,7 @@ fn refused_passwords_and_tokens_end_in_words_without_the_password() {
         for secret in ["s3cret-pa55", "a.token", &badreg::base64("paroisse:s3cret-pa55")] {
             assert!(!words.contains(secret) && !format!("{error:?}").contains(secret), "{name}: {error:?}");
         }
-        all += &format!("# {name}\n{words}\n");
+        write!(all, "# {name}\n{words}\n").unwrap();
         registry.requests().len()
     };
     let protected = || Setup { password: PASSWORD, ..Setup::default() };
@@ -317,7 +318,7 @@ fn a_password_never_goes_to_another_host() {
         let registry = Registry::start(setup, |_| Act::Honest);
         let options = logged_in(&file, &registry.host(), "paroisse", "s3cret-pa55");
         let error = remote_with(&registry, &options).put_blob(b"content").unwrap_err();
-        all += &format!("# {realm}\n{}\n", said(&error, &registry));
+        write!(all, "# {realm}\n{}\n", said(&error, &registry)).unwrap();
     }
     insta::assert_snapshot!("foreign_realms", all);
 
@@ -371,7 +372,7 @@ fn what_is_served_damaged_is_refused_within_bounds() {
         registry.put_manifest("parish/httpd", kind, &image.bytes, Some("1.4.0"));
         let error = remote(&registry).resolve("1.4.0").map(|found| format!("{found:?}"));
         let by_digest = remote(&registry).document(&image.digest).map(|found| format!("{:?}", found.map(|(kind, _)| kind)));
-        all += &format!("# {name}\n");
+        writeln!(all, "# {name}").unwrap();
         for outcome in [error, by_digest] {
             all += &outcome.unwrap_or_else(|error| said(&error, &registry));
             all += "\n";
@@ -409,7 +410,7 @@ fn what_is_served_damaged_is_refused_within_bounds() {
             Ok("whole".into())
         };
         let outcome = read().unwrap_or_else(|error| error);
-        all += &format!("# {name}\n{outcome}\n");
+        write!(all, "# {name}\n{outcome}\n").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::start(Setup::default(), first(times, "GET", "/blobs/", act));
         registry.put_blob("parish/httpd", &content);
@@ -424,7 +425,7 @@ fn what_is_served_damaged_is_refused_within_bounds() {
                 said(&error, &registry)
             }
         };
-        all += &format!("{outcome}\n");
+        writeln!(all, "{outcome}").unwrap();
     }
     insta::assert_snapshot!("damaged_blobs", all);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::http::{Answer, Ask, Open, Payload, Trouble};
+use super::http::{Answer, Ask, Open, Payload, Trouble, location};
 use super::{CONTENT_DIGEST, Remote};
 use crate::edge::http::part::{self, Part, Sink as _};
 use crate::edge::http::transfer::{self, Promise};
@@ -173,22 +173,21 @@ impl Remote {
                 201 => return Ok(Sent::Mounted),
                 // Not there: the registry has begun an upload instead.
                 202 => {
-                    place = Some(self.wire.location(&url, answer.headers())?);
+                    place = Some(location(&url, answer.headers())?);
                     break;
                 }
                 // One that knows nothing of taking over is asked plainly.
                 _ => {}
             }
         }
-        let mut place = match place {
-            Some(place) => place,
-            None => {
-                let url = self.wire.url(&format!("{}/blobs/uploads/", self.path)).await?;
-                let answer = self.wire.attempt(Ask::new("POST", &url, &self.scope)).await?;
-                match answer.status().as_u16() {
-                    202 => self.wire.location(&url, answer.headers())?,
-                    _ => return Err(self.wire.said(answer).await),
-                }
+        let mut place = if let Some(place) = place {
+            place
+        } else {
+            let url = self.wire.url(&format!("{}/blobs/uploads/", self.path)).await?;
+            let answer = self.wire.attempt(Ask::new("POST", &url, &self.scope)).await?;
+            match answer.status().as_u16() {
+                202 => location(&url, answer.headers())?,
+                _ => return Err(self.wire.said(answer).await),
             }
         };
         place.query_pairs_mut().append_pair("digest", &digest.to_string());

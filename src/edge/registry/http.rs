@@ -221,20 +221,6 @@ impl Wire {
         Ok(self.base.get_or_init(|| base).clone())
     }
 
-    /// Returns the address that a `Location` leads to, which nothing secret may follow in the clear.
-    pub(super) fn location(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Trouble> {
-        let text = headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let text = text.ok_or_else(|| Trouble::Rule("does not say where to go on".into()))?;
-        let rule = || Trouble::Rule("says where to go on, and it is no address".into());
-        let url = from.join(text).map_err(|_| rule())?;
-        match url.scheme() {
-            "https" => Ok(url),
-            "http" if from.scheme() == "http" => Ok(url),
-            "http" => Err(Cause::Downgrade.into()),
-            _ => Err(rule()),
-        }
-    }
-
     /// Asks until there is an answer that is no passing trouble, a few times at most.
     pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Response, Trouble> {
         let mut tries = 0;
@@ -264,7 +250,7 @@ impl Wire {
             if !reads {
                 return Err(Trouble::Rule("sends what is written elsewhere".into()));
             }
-            url = self.location(&url, answer.headers())?;
+            url = location(&url, answer.headers())?;
         }
         Err(Cause::RedirectLoop(REDIRECTS).into())
     }
@@ -550,6 +536,20 @@ impl Wire {
             transfer::take_in(&self.options.network, answer, promise, sink, advance).await?;
         }
         Ok(promise.check(sink, continued)?)
+    }
+}
+
+/// Returns the address that a `Location` leads to, which nothing secret may follow in the clear.
+pub(super) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, Trouble> {
+    let text = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+    let text = text.ok_or_else(|| Trouble::Rule("does not say where to go on".into()))?;
+    let rule = || Trouble::Rule("says where to go on, and it is no address".into());
+    let url = from.join(text).map_err(|_| rule())?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if from.scheme() == "http" => Ok(url),
+        "http" => Err(Cause::Downgrade.into()),
+        _ => Err(rule()),
     }
 }
 
