@@ -130,7 +130,7 @@ fn said(
     }
     let mirrors = Mirrors::find(context, workplace)?;
     let archives = lock.archives.iter().map(|state| (state.suite.clone(), state.archive.clone())).collect();
-    let reading = Reading { context, store, mirrors: &mirrors, archives };
+    let reading = Reading { context, store, mirrors: &mirrors, archives, at_hand: false };
     let secure: Vec<_> = moves.uploads.iter().filter(|upload| upload.security).collect();
     let mut accounts = reading.read(&secure)?.into_iter();
     let of_upload = |upload: &news::Upload| {

@@ -52,16 +52,15 @@ impl Download {
         let fail = |error: std::io::Error| Failure::world(format!("cannot read `{}`", path.display())).because(error);
         let mut file = File::open(&path).map_err(fail)?;
         let about = file.metadata().map_err(fail)?;
-        let digest = match known {
-            Some(digest) => digest,
-            None => {
-                let mut hasher = Hasher::new();
-                let mut buffer = vec![0; 128 * 1024];
-                loop {
-                    match file.read(&mut buffer).map_err(fail)? {
-                        0 => break hasher.finish(),
-                        read => hasher.update(&buffer[..read]),
-                    }
+        let digest = if let Some(digest) = known {
+            digest
+        } else {
+            let mut hasher = Hasher::new();
+            let mut buffer = vec![0; 128 * 1024];
+            loop {
+                match file.read(&mut buffer).map_err(fail)? {
+                    0 => break hasher.finish(),
+                    read => hasher.update(&buffer[..read]),
                 }
             }
         };

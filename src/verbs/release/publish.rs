@@ -143,7 +143,7 @@ impl Registry<'_> {
         drop(task);
         let layers: Vec<Descriptor> =
             kept.iter().map(|kept| named(&kept.name, "application/octet-stream", kept.blob(), kept.size)).collect();
-        self.artifact(&remote, PACKAGES_TYPE, &layers, tag)
+        Self::artifact(&remote, PACKAGES_TYPE, &layers, tag)
     }
 
     /// Puts the statement and what goes with it where people find them by the number.
@@ -156,11 +156,11 @@ impl Registry<'_> {
             .iter()
             .map(|file| named(&file.name, media_type(&file.name), BlobDigest::of(&file.bytes), file.bytes.len() as u64))
             .collect();
-        self.artifact(&remote, RELEASE_TYPE, &layers, tag)
+        Self::artifact(&remote, RELEASE_TYPE, &layers, tag)
     }
 
     /// Stores an artifact under a tag that never moves.
-    fn artifact(&self, remote: &Remote, artifact_type: &str, layers: &[Descriptor], tag: &Tag) -> Result<(), Failure> {
+    fn artifact(remote: &Remote, artifact_type: &str, layers: &[Descriptor], tag: &Tag) -> Result<(), Failure> {
         let document = oci::write_artifact(artifact_type, layers, None, &std::collections::BTreeMap::new())
             .map_err(|error| Failure::bug("an artifact cannot be written").because(error))?;
         match remote.resolve(tag.as_str()).map_err(from_repository)? {
