@@ -69,7 +69,7 @@ enum Verb {
     Run(verbs::run::Arguments),
     /// Write images to one file that docker, podman and skopeo read
     Save(verbs::save::Arguments),
-    /// List what an image consists of, for those who must know (SPDX, CycloneDX)
+    /// List what an image consists of, for those who must know (SPDX, `CycloneDX`)
     Sbom(verbs::sbom::Arguments),
     /// Sign what images consist of, how they were made and what their tests found, and hang it on them
     Attest(verbs::attest::Arguments),
@@ -91,6 +91,8 @@ enum Verb {
     Demo(verbs::demo::Arguments),
     /// Sign images where they are: in a registry, a layout, an archive
     Sign(verbs::sign::Arguments),
+    /// Say whether a download, a bundle or an image is genuine and unchanged
+    Verify(verbs::verify::Arguments),
     /// Make, show and replace keys that sign
     Key(verbs::key::Arguments),
     /// Say whose signatures count on this machine
@@ -99,8 +101,12 @@ enum Verb {
     Why(verbs::why::Arguments),
     /// List packages for which the archive has something newer
     Outdated(verbs::outdated::Arguments),
+    /// Say which of your locks, releases and images a hole or an advisory touches
+    Affected(verbs::affected::Arguments),
     /// Rebuild what security fixes touch, and prove that nothing else changed
     Rebuild(verbs::rebuild::Arguments),
+    /// Say what an image consists of: layers, packages, settings, powers, signatures
+    Inspect(verbs::inspect::Arguments),
     /// Say what differs between two images
     Diff(verbs::diff::Arguments),
     /// Say whether built images may be handed to others: secrets, setuid files, root, size, support
@@ -170,11 +176,14 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Yank(arguments) => verbs::release::yank::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
         Verb::Sign(arguments) => verbs::sign::run(&arguments, &context),
+        Verb::Verify(arguments) => verbs::verify::run(&arguments, &context),
         Verb::Key(arguments) => verbs::key::run(&arguments, &context),
         Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),
         Verb::Outdated(arguments) => verbs::outdated::run(&arguments, &context),
+        Verb::Affected(arguments) => verbs::affected::run(&arguments, &context),
         Verb::Rebuild(arguments) => verbs::rebuild::run(&arguments, &context),
+        Verb::Inspect(arguments) => verbs::inspect::run(&arguments, &context),
         Verb::Diff(arguments) => verbs::diff::run(&arguments, &context),
         Verb::Gate(arguments) => verbs::gate::run(&arguments, &context),
         Verb::Check(arguments) => verbs::check::run(&arguments, &context),

@@ -52,6 +52,8 @@ pub struct Labels {
 impl Labels {
     /// The words of every message that is not for volunteers.
     pub const ENGLISH: Self = Self { error: "error:", because: "because:", hint: "hint:" };
+    /// The same in French, as a French reader expects them.
+    pub const FRENCH: Self = Self { error: "erreur :", because: "cause :", hint: "conseil :" };
 }
 
 impl Failure {

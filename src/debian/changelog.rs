@@ -503,14 +503,14 @@ openssl (3.5.1-1) unstable; urgency=medium
     #[test]
     fn a_packed_changelog_that_is_damaged_or_endless_is_refused() {
         use std::io::Write as _;
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packer.write_all(SAMPLE.as_bytes()).unwrap();
-        let packed = packer.finish().unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(SAMPLE.as_bytes()).unwrap();
+        let packed = gzip.finish().unwrap();
         assert_eq!(Changelog::unpack(&packed).unwrap().entries.len(), 2);
         assert!(matches!(Changelog::unpack(&packed[..packed.len() / 2]), Err(ChangelogError::Packed(_))));
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        io::copy(&mut io::repeat(b'\n').take(LIMIT + 10), &mut packer).unwrap();
-        assert_eq!(Changelog::unpack(&packer.finish().unwrap()), Err(ChangelogError::TooLarge));
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::copy(&mut io::repeat(b'\n').take(LIMIT + 10), &mut gzip).unwrap();
+        assert_eq!(Changelog::unpack(&gzip.finish().unwrap()), Err(ChangelogError::TooLarge));
     }
 
     #[test]

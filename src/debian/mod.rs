@@ -12,4 +12,5 @@ pub mod package;
 pub mod relation;
 pub mod release;
 pub mod resolve;
+pub mod tracker;
 pub mod version;

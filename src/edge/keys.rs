@@ -522,8 +522,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let keys = Keys::new(place.path());
         let made = keys.make(&name("release"), &passphrase("open")).unwrap();
-        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(keys.private(&name("release"))), mode(keys.folder().to_owned())), (0o600, 0o700));
+        let permissions = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((permissions(keys.private(&name("release"))), permissions(keys.folder().to_owned())), (0o600, 0o700));
         let text = fs::read_to_string(keys.private(&name("release"))).unwrap();
         assert!(
             text.starts_with("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n")

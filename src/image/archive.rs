@@ -320,7 +320,7 @@ impl<'a, S: ReadAt + ?Sized> TarFiles<'a, S> {
     pub fn without(&self, name: &str) -> Vec<Range<u64>> {
         match self.spans.get(name.as_bytes()) {
             Some(span) => vec![0..span.start, span.end..self.end],
-            None => vec![0..self.end],
+            None => std::iter::once(0..self.end).collect(),
         }
     }
 

@@ -212,7 +212,9 @@ pub(super) fn subject_of(line: &Descriptor, artifact: &Artifact) -> Option<BlobD
     format!("sha256:{hex}").parse().ok()
 }
 
-fn from_archive(place: &str, name: &str, error: ArchiveError) -> RepositoryError {
+/// Says of a place what its reader says of an archive.
+#[must_use]
+pub fn from_archive(place: &str, name: &str, error: ArchiveError) -> RepositoryError {
     match error {
         ArchiveError::Io(source) => RepositoryError::Unreachable { place: place.to_owned(), source: source.into(), hint: None },
         ArchiveError::MissingBlob { .. } => {
@@ -449,7 +451,7 @@ mod tests {
         let (mut files, image) = sample();
         let text = String::from_utf8(files.0["index.json"].clone()).unwrap();
         let text = text.replacen("\"digest\"", "\"data\":\"aGVsbG8=\",\"digest\"", 1).replacen(
-            "{",
+            '{',
             "{\"annotations\":{\"a\":\"b\"},",
             1,
         );

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod canonical;
 pub mod diff;
 pub mod gate;
+pub mod inspect;
 pub mod layer;
 pub mod layout;
 pub mod member;

@@ -399,6 +399,8 @@ pub struct Configuration {
     pub diff_ids: Vec<DiffId>,
     /// What each line of the history says, without those of empty layers.
     pub layer_titles: Vec<String>,
+    /// What each layer was made by, as the history says.
+    pub made_by: Vec<String>,
     /// The `config` object as it stands there: what the image runs.
     pub runtime: Map<String, Value>,
 }
@@ -500,8 +502,8 @@ pub fn parse_config(bytes: &[u8], layers: usize) -> Result<Configuration, OciErr
         Some(_) => return Err(reader.wrong("has a `config` that is no object")),
     };
     reader.check_runtime(&runtime)?;
-    let layer_titles = reader.history(layers)?;
-    Ok(Configuration { raw: bytes.to_vec(), digest: BlobDigest::of(bytes), platform, diff_ids, layer_titles, runtime })
+    let (layer_titles, made_by) = reader.history(layers)?.into_iter().unzip();
+    Ok(Configuration { raw: bytes.to_vec(), digest: BlobDigest::of(bytes), platform, diff_ids, layer_titles, made_by, runtime })
 }
 
 /// How a layer of this media type is compressed; `Some(None)` for a plain tar, `None` for what is no layer.
@@ -640,25 +642,24 @@ impl Reader {
     }
 
     /// Returns what the history says of each layer; empty texts where there is none.
-    fn history(&self, layers: usize) -> Result<Vec<String>, OciError> {
+    /// Returns title and origin of each layer.
+    fn history(&self, layers: usize) -> Result<Vec<(String, String)>, OciError> {
         let items = match self.object.get("history") {
-            None | Some(Value::Null) => return Ok(vec![String::new(); layers]),
+            None | Some(Value::Null) => return Ok(vec![Default::default(); layers]),
             Some(Value::Array(items)) => items,
             Some(_) => return Err(self.wrong("has a `history` that is no list")),
         };
         let mut titles = Vec::new();
         for item in items.iter().filter(|item| item.get("empty_layer") != Some(&Value::Bool(true))) {
             let item = item.as_object().ok_or_else(|| self.wrong("has a line of `history` that is no object"))?;
-            let title = match self.text(item, "comment")? {
-                Some(comment) if !comment.is_empty() => comment,
-                _ => self.text(item, "created_by")?.unwrap_or_default(),
-            };
-            titles.push(title);
+            let made_by = self.text(item, "created_by")?.unwrap_or_default();
+            let title = self.text(item, "comment")?.filter(|comment| !comment.is_empty());
+            titles.push((title.unwrap_or_else(|| made_by.clone()), made_by));
         }
         if !items.is_empty() && titles.len() != layers {
             return Err(self.wrong(format!("has a `history` of {} layers for {layers}", titles.len())));
         }
-        titles.resize(layers, String::new());
+        titles.resize(layers, Default::default());
         Ok(titles)
     }
 }

@@ -13,7 +13,7 @@ pub const RULES: u32 = 1;
 /// Something that looks like a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Found {
-    /// In words: `a token of GitHub`, `a password in `db_password``.
+    /// In words: "a token of GitHub", or "a password in" and the name of the setting.
     pub what: String,
     /// The line, counted from 1, where the content is text that was read line by line.
     pub line: Option<u32>,

@@ -1,4 +1,4 @@
-//! What was fixed, as a program reads it: an OpenVEX document (OpenVEX specification 0.2.0).
+//! What was fixed, as a program reads it: an `OpenVEX` document (`OpenVEX` specification 0.2.0).
 
 use std::collections::{BTreeMap, BTreeSet};
 

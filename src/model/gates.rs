@@ -101,9 +101,9 @@ impl Gates {
     pub fn images(&self) -> impl Iterator<Item = (u32, &ImageName)> {
         let secrets = self.secrets.iter().map(|rule| (rule.line, &rule.scope));
         let scopes = secrets.chain(self.privileges.iter().map(|rule| (rule.line, &rule.scope)));
-        let scoped = scopes.flat_map(|(line, scope)| scope.0.iter().map(move |image| (line, image)));
+        let limited = scopes.flat_map(|(line, scope)| scope.0.iter().map(move |image| (line, image)));
         let spared = self.root.iter().chain(&self.no_health_check).map(|rule| (rule.line, &rule.image));
-        scoped.chain(spared).chain(self.size.iter().map(|rule| (rule.line, &rule.image)))
+        limited.chain(spared).chain(self.size.iter().map(|rule| (rule.line, &rule.image)))
     }
 }
 

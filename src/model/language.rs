@@ -38,6 +38,17 @@ impl Language {
     }
 }
 
+/// Returns a text in the person's language: both stand side by side, so that neither is forgotten.
+macro_rules! both {
+    ($language:expr, $english:literal, $french:literal $(,)?) => {
+        match $language {
+            $crate::model::language::Language::English => format!($english),
+            $crate::model::language::Language::French => format!($french),
+        }
+    };
+}
+pub(crate) use both;
+
 #[cfg(test)]
 mod tests {
     use super::*;

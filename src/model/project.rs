@@ -715,7 +715,7 @@ mod tests {
     fn figures_out_of_bounds_are_refused() {
         refused("layers: {budget: 0}", "6:18: 0 layers are not between 1 and 100");
         refused("releases: {valid_days: 0}", "6:24: 0 days are not between 1 and 3650");
-        refused("releases: {tags: [patch]}", "`patch` is not one of `minor`, `major`, `latest`");
+        refused("releases: {tags: [patch]}", "6:19: `patch` is not one of `minor`, `major`, `latest`");
         refused("layers: {compression: lzma}", "6:23: `lzma` is not one of `gzip`, `zstd`");
         refused("suites: [{name: trixie, archive: a, max_age_days: 0}]", "5:51: 0 days are not between 1 and 3650");
         refused("suites: []", "5:9: the project has no suite");

@@ -99,7 +99,8 @@ pub fn source_version(package: &LockedPackage) -> &str {
 fn holders(lock: &Lock) -> BTreeMap<(&PackageName, &Architecture), Vec<ImageName>> {
     let mut holders: BTreeMap<_, Vec<ImageName>> = BTreeMap::new();
     for image in &lock.images {
-        let names: BTreeSet<&PackageName> = lineage(lock, image).into_iter().flat_map(|image| image.packages()).collect();
+        let names: BTreeSet<&PackageName> =
+            lineage(lock, image).into_iter().flat_map(super::super::model::lock::LockedImage::packages).collect();
         for package in names.into_iter().filter_map(|name| lock.package(name, &image.architecture)) {
             let images = holders.entry((&package.name, &package.architecture)).or_default();
             if !images.contains(&image.name) {

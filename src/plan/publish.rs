@@ -144,7 +144,7 @@ pub fn tag_moves(
             let from = present.get(&(image.clone(), tag.clone())).copied();
             let (image, tag, to) = (image.clone(), tag.clone(), *to);
             match from {
-                Some(found) if found == to => continue,
+                Some(found) if found == to => {}
                 Some(found) if tag == own => return Err(TagConflict::Taken { image, tag, found, wanted: to }),
                 Some(found) if !retake && !known(&image, &found) => return Err(TagConflict::Foreign { image, tag, found }),
                 _ => moves.push(TagMove { image, tag, from, to }),

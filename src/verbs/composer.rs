@@ -224,21 +224,20 @@ fn lock_project(
                 continue;
             }
             Address::Network(_) => from_network(wanted.name(), wanted.places().map(|url| logins.apply(url)).collect(), None),
-            Address::Project(path) => match project.find(path, repositories)? {
-                Some(place) => {
+            Address::Project(path) => {
+                if let Some(place) = project.find(path, repositories)? {
                     let bytes = project.workplace.folder.read(&place, OWN_LIMIT).map_err(Failure::from)?;
                     let bytes = bytes.ok_or_else(|| absent(project, wanted))?;
                     let known = (DownloadDigest::of(&bytes), bytes.len() as u64);
                     from_machine(wanted.name(), &project.workplace.folder.root().join(&place), Some(known))
-                }
-                None => {
+                } else {
                     let urls = below_repositories(path, repositories, &logins);
                     if urls.is_empty() {
                         return Err(absent(project, wanted));
                     }
                     from_network(wanted.name(), urls, None)
                 }
-            },
+            }
             Address::Machine(path) => {
                 allowed(project, path, repositories, &wanted.name())?;
                 from_machine(wanted.name(), Path::new(path), None)
@@ -427,9 +426,10 @@ pub fn fetch_missing(
                 let places = places.get(&(locked.image.clone(), url.clone())).cloned().unwrap_or_else(|| vec![url.clone()]);
                 from_network(download.name(), places.iter().map(|url| logins.apply(url)).collect(), known)
             }
-            Address::Project(path) => match project.find(&path, repositories)? {
-                Some(place) => from_machine(download.name(), &workplace.folder.root().join(place), known),
-                None => {
+            Address::Project(path) => {
+                if let Some(place) = project.find(&path, repositories)? {
+                    from_machine(download.name(), &workplace.folder.root().join(place), known)
+                } else {
                     let urls = below_repositories(&path, repositories, &logins);
                     if urls.is_empty() {
                         let what = format!("in `{}`, the file `{}` is gone", project.folder(), download.url);
@@ -437,7 +437,7 @@ pub fn fetch_missing(
                     }
                     from_network(download.name(), urls, known)
                 }
-            },
+            }
             Address::Machine(path) => {
                 allowed(&project, &path, repositories, &download.name())?;
                 from_machine(download.name(), Path::new(&path), known)

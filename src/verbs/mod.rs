@@ -1,5 +1,6 @@
 //! The subcommands: one file each, its options beside its function.
 
+pub mod affected;
 pub mod archive;
 pub mod attest;
 pub mod build;
@@ -12,6 +13,8 @@ pub mod diff;
 pub mod doctor;
 pub mod gate;
 mod held;
+mod image;
+pub mod inspect;
 pub mod key;
 mod lists;
 pub mod load;
@@ -33,6 +36,7 @@ pub mod store;
 pub mod test;
 pub mod trust;
 mod twice;
+pub mod verify;
 pub mod why;
 pub mod workplace;
 
@@ -42,7 +46,7 @@ use serde_json::Value;
 
 use crate::edge::fetch::FetchOptions;
 use crate::edge::keys::Passphrase;
-use crate::failure::Failure;
+use crate::failure::{Failure, Labels};
 use crate::model::language::Language;
 use crate::screen::Screen;
 
@@ -101,3 +105,8 @@ impl Context<'_> {
 
 /// What every verb returns.
 pub type Answer = Result<(), Failure>;
+
+/// Gives a failure the words of a language around it.
+pub fn in_language(failure: Failure, language: Language) -> Failure {
+    if language == Language::French { failure.labelled(&Labels::FRENCH) } else { failure }
+}

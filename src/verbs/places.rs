@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::diff::from_layout;
+use super::image::from_layout;
 use super::registry::from_repository;
 use super::save::from_output;
 use crate::edge::layout::{self, ArchiveFile, Handed};

@@ -10,7 +10,7 @@ use parvis::model::digest::DownloadDigest;
 use tempfile::TempDir;
 
 use super::badhttp::Server;
-use super::mkdeb::{ARCHITECTURE, Compression, Deb, md5};
+use super::mkdeb::{ARCHITECTURE, Compression, Deb, OTHER, md5};
 use super::openpgp::{Key, Signer};
 
 /// A suite of the archive.
@@ -98,14 +98,17 @@ impl Repo {
     /// Writes one suite with this text as its index.
     pub fn publish_index(&self, suite: Suite, index: &str) {
         let folder = self.folder(suite);
-        let name = format!("main/binary-{ARCHITECTURE}/Packages");
-        let mut sums = format!(" {} {} {name}\n", DownloadDigest::of(index.as_bytes()), index.len());
-        for compression in [Compression::Gzip, Compression::Xz] {
-            let bytes = compression.compress(index.as_bytes());
-            let (digest, name) = (DownloadDigest::of(&bytes), format!("{name}{}", compression.extension()));
-            write(&folder.join(&name), &bytes);
-            write(&folder.join(&name).with_file_name("by-hash/SHA256").join(digest.hex()), &bytes);
-            writeln!(sums, " {digest} {} {name}", bytes.len()).unwrap();
+        let mut sums = String::new();
+        for (architecture, index) in [(ARCHITECTURE, index), (OTHER, "")] {
+            let name = format!("main/binary-{architecture}/Packages");
+            writeln!(sums, " {} {} {name}", DownloadDigest::of(index.as_bytes()), index.len()).unwrap();
+            for compression in [Compression::Gzip, Compression::Xz] {
+                let bytes = compression.compress(index.as_bytes());
+                let (digest, name) = (DownloadDigest::of(&bytes), format!("{name}{}", compression.extension()));
+                write(&folder.join(&name), &bytes);
+                write(&folder.join(&name).with_file_name("by-hash/SHA256").join(digest.hex()), &bytes);
+                writeln!(sums, " {digest} {} {name}", bytes.len()).unwrap();
+            }
         }
         self.publish_release(suite, &sums);
     }
@@ -122,7 +125,7 @@ impl Repo {
             ("Date", date(self.date)),
             ("Valid-Until", valid_until.unwrap_or_default()),
             ("Acquire-By-Hash", "yes".to_owned()),
-            ("Architectures", format!("all {ARCHITECTURE}")),
+            ("Architectures", format!("all {ARCHITECTURE} {OTHER}")),
             ("Components", "main".to_owned()),
             ("Description", "Debian, as the tests have it".to_owned()),
         ];

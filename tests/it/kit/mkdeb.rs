@@ -5,6 +5,9 @@ use std::io::Write as _;
 
 use super::rawtar::{self, Entry};
 
+/// An architecture for which there is no package.
+pub const OTHER: &str = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
+
 /// The architecture of the packages that hold programs: that of this machine.
 pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 

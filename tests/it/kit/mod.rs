@@ -2,6 +2,7 @@
 
 pub mod badhttp;
 pub mod badreg;
+pub mod debreg;
 pub mod fakebundle;
 pub mod fakedocker;
 pub mod fakerepo;
