@@ -392,8 +392,9 @@ fn settle(context: &Context<'_>, store: &Store, lock: &Lock) -> Answer {
     let planned = Planned::with_lock(workplace, lock.clone(), context, store, &[], None)?;
     let built = carry_out(context, &planned, &planned.site(context))?;
     let folder = &planned.workplace.folder;
-    folder.replace(LOCK_FILE, lock.render().as_bytes())?;
-    publish(store, &folder.root().join("out"), &built, &planned.plan.platform)
+    // The lock comes last: as long as it is the old one, the next run knows that something is left to do.
+    publish(store, &folder.root().join("out"), &built, &planned.plan.platform)?;
+    folder.replace(LOCK_FILE, lock.render().as_bytes()).map_err(Failure::from)
 }
 
 impl Intention {
