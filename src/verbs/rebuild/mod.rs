@@ -130,7 +130,6 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
     let base = workplace.lock()?;
     support(&workplace, &base, context, words, arguments.past_support)?;
-    verify_upstream(&workplace);
     let Lists { universes, archives } = lists::read(&workplace, context, &store, Some(&base), &arguments.allowed.names())?;
     let (project, catalog) = (&workplace.project, &workplace.catalog);
     let inputs = Inputs { project, catalog, universes: &universes, archives, previous: Some(&base) };
@@ -181,12 +180,6 @@ fn parish_key(unlock: &Unlock, context: &Context<'_>, words: Words) -> Result<Op
     };
     if new { keys.make(&name, &passphrase) } else { keys.open(&name, &passphrase) }.map(Some).map_err(from_keys)
 }
-
-/// Checks that what is rebuilt is what its makers released.
-///
-/// The lock and the recipes are those of the project's folder. A release that was fetched as a signed statement is verified here, once
-/// `parvis verify` can say whether a folder is what a statement names.
-const fn verify_upstream(_workplace: &Workplace) {}
 
 /// Refuses to rebuild what nobody mends any more, and tells half a year before.
 fn support(workplace: &Workplace, lock: &Lock, context: &Context<'_>, words: Words, past: bool) -> Answer {
