@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parvis::edge::fetch::FetchOptions;
+use parvis::edge::fetch::{FetchOptions, Proxies};
 use parvis::edge::registry::{Access, RegistryOptions, Remote, Wanted};
 use parvis::image::oci::{self, Descriptor, Document, EMPTY_BYTES};
 use parvis::image::repository::{Repository as _, RepositoryError, WritableRepository as _};
@@ -489,4 +489,14 @@ fn a_list_of_referrers_is_read_page_by_page_and_not_without_end() {
         }
         assert!(registry.requests().len() < 20);
     }
+}
+
+#[test]
+fn what_is_meant_for_this_machine_goes_through_no_proxy() {
+    let (registry, proxy) = (Registry::honest(), Registry::honest());
+    let address = Some(format!("http://{}", proxy.host()));
+    let proxies = Proxies { http: address.clone(), all: address, ..Proxies::default() };
+    let options = RegistryOptions { network: FetchOptions { proxies, ..hasty().network }, ..hasty() };
+    remote_with(&registry, &options).put_blob(b"content").unwrap();
+    assert_eq!((registry.lines().len(), proxy.lines().len()), (3, 0));
 }

@@ -19,7 +19,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::{self, CredentialError, Credentials};
 use crate::edge::http::part::Sink;
 use crate::edge::http::transfer::{self, Promise};
-use crate::edge::http::{self, Cause, ClientError, Redirects, pause};
+use crate::edge::http::{self, Cause, ClientError, Proxies, Redirects, pause};
 use crate::image::canonical;
 use crate::model::problem::shown;
 use crate::model::reference::{RegistryHost, RepositoryName};
@@ -160,6 +160,11 @@ impl Wire {
         let network = |error: io::Error| ClientError::Network { what: error.to_string() };
         let registry = api_host(repository.registry());
         let authorities = options.authorities(repository.registry());
+        let mut options = options.clone();
+        if registry.is_loopback() {
+            // What is meant for this machine, perhaps in the clear, is no proxy's business.
+            options.network.proxies = Proxies::default();
+        }
         let client = http::client(&options.network, &authorities, Redirects::Show)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(network)?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -170,7 +175,7 @@ impl Wire {
         };
         let thread = std::thread::Builder::new().name("registry".into()).spawn(drive).map_err(network)?;
         Ok(Self {
-            options: options.clone(),
+            options,
             registry,
             client,
             runtime: handle,
