@@ -86,6 +86,16 @@ fn skopeo_takes_what_its_policy_wants_signed_and_refuses_the_rest() {
     fs::write(&policy_file, policy.to_string()).unwrap();
     fs::create_dir(&configuration).unwrap();
     fs::write(configuration.join("here.yaml"), format!("docker:\n  {name}:\n    use-sigstore-attachments: true\n")).unwrap();
+    // Debian 12 builds skopeo without this kind of signature, and it says so.
+    let probe = Command::new("skopeo")
+        .args(["--policy", policy_file.to_str().unwrap(), "inspect", "--tls-verify=false", &format!("docker://{name}:1")])
+        .env("HOME", place.person.path(""))
+        .output()
+        .expect("skopeo is installed");
+    if String::from_utf8_lossy(&probe.stderr).contains("sigstore disabled") {
+        eprintln!("skipped: this skopeo was built without sigstore signatures");
+        return;
+    }
     let copy = |good: bool| {
         let target = place.person.path("copy");
         let _ = fs::remove_dir_all(&target);
