@@ -88,7 +88,9 @@ fn skopeo_takes_what_its_policy_wants_signed_and_refuses_the_rest() {
     fs::write(configuration.join("here.yaml"), format!("docker:\n  {name}:\n    use-sigstore-attachments: true\n")).unwrap();
     // Debian 12 builds skopeo without this kind of signature, and it says so.
     let probe = Command::new("skopeo")
-        .args(["--policy", policy_file.to_str().unwrap(), "inspect", "--tls-verify=false", &format!("docker://{name}:1")])
+        .args(["--policy", policy_file.to_str().unwrap(), "--registries.d", configuration.to_str().unwrap()])
+        .args(["copy", "--quiet", "--src-tls-verify=false", "--remove-signatures", &format!("docker://{name}:1")])
+        .arg(format!("dir:{}", place.person.path("probe").display()))
         .env("HOME", place.person.path(""))
         .output()
         .expect("skopeo is installed");
