@@ -86,6 +86,17 @@ fn skopeo_takes_what_its_policy_wants_signed_and_refuses_the_rest() {
     fs::write(&policy_file, policy.to_string()).unwrap();
     fs::create_dir(&configuration).unwrap();
     fs::write(configuration.join("here.yaml"), format!("docker:\n  {name}:\n    use-sigstore-attachments: true\n")).unwrap();
+    let copy = |good: bool| {
+        let target = place.person.path("copy");
+        let _ = fs::remove_dir_all(&target);
+        let (policy, configuration) = (policy_file.to_str().unwrap(), configuration.to_str().unwrap());
+        let (source, target) = (format!("docker://{name}:1"), format!("dir:{}", target.display()));
+        let place_of = ["--policy", policy, "--registries.d", configuration, "copy", "--quiet", "--src-tls-verify=false"];
+        // What is copied to a folder keeps no signatures of this form.
+        place.skopeo(&[&place_of[..], &["--remove-signatures", &source, &target]].concat(), good)
+    };
+    assert!(copy(false).contains("signature"));
+    place.person.run(&["sign", &format!("{name}:1")], 0);
     // Debian 12 builds skopeo without this kind of signature, and it says so.
     let probe = Command::new("skopeo")
         .args(["--policy", policy_file.to_str().unwrap(), "--registries.d", configuration.to_str().unwrap()])
@@ -98,17 +109,6 @@ fn skopeo_takes_what_its_policy_wants_signed_and_refuses_the_rest() {
         eprintln!("skipped: this skopeo was built without sigstore signatures");
         return;
     }
-    let copy = |good: bool| {
-        let target = place.person.path("copy");
-        let _ = fs::remove_dir_all(&target);
-        let (policy, configuration) = (policy_file.to_str().unwrap(), configuration.to_str().unwrap());
-        let (source, target) = (format!("docker://{name}:1"), format!("dir:{}", target.display()));
-        let place_of = ["--policy", policy, "--registries.d", configuration, "copy", "--quiet", "--src-tls-verify=false"];
-        // What is copied to a folder keeps no signatures of this form.
-        place.skopeo(&[&place_of[..], &["--remove-signatures", &source, &target]].concat(), good)
-    };
-    assert!(copy(false).contains("signature"));
-    place.person.run(&["sign", &format!("{name}:1")], 0);
     copy(true);
     // Another key does not do.
     place.person.run(&["key", "new", "other"], 0);

@@ -422,6 +422,7 @@ fn a_release_is_good_as_a_download_a_folder_a_bundle_and_a_statement() {
         (release.path("hello"), "2 files"),
         (release.path(""), "3 files"),
         (release.path("release.sigstore.json"), "3 files"),
+        (release.path("hello.spdx.json"), "1 files"),
     ] {
         let good = world.verdict(&[&target], None);
         let checks: Vec<_> = good["checks"].as_array().unwrap().iter().map(|check| check["check"].as_str().unwrap()).collect();
@@ -473,6 +474,26 @@ fn every_change_of_a_download_is_refused() {
     refused("E03");
     fs::remove_file(inside("release.sigstore.json")).unwrap();
     world.verdict(&[&release.path("hello")], Some("E01"));
+}
+
+#[test]
+fn signed_images_do_not_vouch_for_a_bundle_that_stands_beside_them() {
+    let world = World::new();
+    let folder = world.maker.path("out");
+    let image = layout(&folder, &format!("{REPOSITORY}:1"), "hello");
+    world.maker.run(&["sign", folder.to_str().unwrap()], 0);
+    let archive = world.maker.path("images.tar");
+    let verdicts = |code: Option<&str>| {
+        tar_of(&folder, &archive);
+        world.verdict(&[archive.to_str().unwrap()], code);
+        world.verdict(&[folder.to_str().unwrap()], code);
+    };
+    // As a folder would carry its referrers: an archive has them in a list of its own, but may have them here as well.
+    verdicts(None);
+    fs::write(folder.join("bundle.json"), Bundle::of("1.0.0", image)).unwrap();
+    tar_of(&folder, &archive);
+    world.verdict(&[archive.to_str().unwrap()], Some("E03"));
+    world.verdict(&[folder.to_str().unwrap()], Some("E01"));
 }
 
 #[test]

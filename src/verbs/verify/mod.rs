@@ -44,6 +44,9 @@ use words::Check;
 /// Files of a download that the statement cannot name: itself, and the list of keys, which is signed by its own root.
 const SEALS: [&str; 2] = [release::FILE, keyring::FILE];
 
+/// What stands in an archive of images beside their blobs.
+const IMAGES: [&str; 5] = ["index.json", "manifest.json", "oci-layout", "repositories", archive::REFERRERS];
+
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 good, 1 refused, 3 could not decide. Codes of verdicts: E01 no signature, E02 unknown key, \
@@ -139,8 +142,10 @@ impl Inquiry<'_> {
                 if file.read_at(&mut first, 0).map_err(unreadable)? == 1 && first == *b"{" {
                     return self.statement_file(&path, &file);
                 }
-                let files = TarFiles::new(&file).map_err(|error| from_archive(&path, error))?;
-                self.in_tar(&path, &files, name)
+                match TarFiles::new(&file) {
+                    Ok(files) => self.in_tar(&path, &files, name),
+                    Err(error) => self.listed_file(&path, from_archive(&path, error)),
+                }
             }
         }
     }
@@ -246,20 +251,40 @@ impl Inquiry<'_> {
         let mut bytes = Vec::new();
         let content = Reader { file, offset: 0 };
         content.take(crate::trust::bundle::LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
-        let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let Handed::Folder(folder) = layout::open(beside).map_err(|error| from_layout(&error))? else { return Ok(()) };
+        let name = path.display().to_string();
+        if let Err(finding) = parse_bundle(&bytes, &name) {
+            return self.listed_file(path, finding);
+        }
+        let Some(folder) = beside(path)? else { return Ok(()) };
         if let Some(bytes) = small(&folder, keyring::FILE)? {
             self.keyring(&bytes)?;
         }
-        let release = self.statement_bytes(&bytes, &path.display().to_string())?;
+        let release = self.statement_bytes(&bytes, &name)?;
         let there: Vec<_> = release.files().filter(|(name, ..)| matches!(folder.open(name), Ok(Some(_)))).collect();
         self.files(&there, &|name| folder.open(name))
+    }
+
+    /// A file that is neither a statement nor an archive: one that the statement beside it names, an SBOM for instance.
+    fn listed_file(&mut self, path: &Path, otherwise: Finding) -> Result<(), Stop> {
+        let (Some(folder), Some(name)) = (beside(path)?, path.file_name().and_then(|name| name.to_str())) else {
+            return Err(otherwise.into());
+        };
+        if small(&folder, release::FILE)?.is_none() {
+            return Err(otherwise.into());
+        }
+        let release = self.statement(&folder, "")?;
+        let own: Vec<_> = release.files().filter(|(listed, ..)| *listed == name).collect();
+        if own.is_empty() {
+            return Err(otherwise.into());
+        }
+        self.files(&own, &|name| folder.open(name))
     }
 
     fn in_folder(&mut self, path: &Path, folder: &LayoutFolder, name: Option<&str>) -> Result<(), Stop> {
         let has = |name: &str| Ok::<bool, Finding>(folder.open(name).map_err(|error| unreadable(path, &error))?.is_some());
         let (signed, bundle, layout) = (has(release::FILE)?, has(MANIFEST)?, has("index.json")?);
-        if layout {
+        // A bundle is what would be started: nothing else in its folder may stand for it.
+        if layout && !bundle {
             return self.images(folder, &path.display().to_string(), Form::Folder, name);
         }
         if !signed && bundle {
@@ -334,9 +359,17 @@ impl Inquiry<'_> {
     }
 
     fn in_tar(&mut self, path: &Path, files: &TarFiles<'_, ArchiveFile>, name: Option<&str>) -> Result<(), Stop> {
+        let has_images = files.names().any(|name| name == b"index.json");
         let sealed = files.names().filter_map(|name| std::str::from_utf8(name).ok()?.strip_suffix(release::FILE));
         let folder = sealed.filter(|folder| folder.is_empty() || folder.ends_with('/') && folder.matches('/').count() == 1).min();
-        let Some(folder) = folder.map(str::to_owned) else {
+        let folder = folder.filter(|folder| !folder.is_empty() || !has_images).map(str::to_owned);
+        let Some(folder) = folder else {
+            // What is started from an archive could stand beside its images, which alone are signed.
+            let of_images = |name: &[u8]| IMAGES.iter().any(|known| known.as_bytes() == name) || name.starts_with(b"blobs/");
+            let sealed = |name: &[u8]| SEALS.iter().any(|known| known.as_bytes() == name);
+            if let Some(other) = files.names().find(|name| has_images && !of_images(name) && !sealed(name)) {
+                return Err(Finding::Unlisted { name: crate::model::problem::shown(&String::from_utf8_lossy(other)) }.into());
+            }
             return self.images(files, &path.display().to_string(), Form::Archive, name);
         };
         let release = self.statement(files, &folder)?;
@@ -544,6 +577,15 @@ fn digest(open: &Open<'_>, name: &str, promised: u64, task: &dyn Task) -> Result
                 task.advance(count as u64);
             }
         }
+    }
+}
+
+/// Opens the folder in which a file is.
+fn beside(path: &Path) -> Result<Option<LayoutFolder>, Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match layout::open(folder).map_err(|error| from_layout(&error))? {
+        Handed::Folder(folder) => Ok(Some(folder)),
+        Handed::File(_) => Ok(None),
     }
 }
 
