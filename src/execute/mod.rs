@@ -20,6 +20,7 @@ use crate::debian::package::PackageError;
 use crate::edge::store::{Item, Store, StoreError};
 use crate::failure::Failure;
 use crate::image::member::Compressor;
+use crate::image::oci::{self, Descriptor};
 use crate::model::catalog::Catalog;
 use crate::model::digest::{BlobDigest, DiffId, StepKey};
 use crate::model::lock::{Lock, LockedImage, LockedPackage};
@@ -72,6 +73,12 @@ pub struct ImageRecord {
 }
 
 impl ImageRecord {
+    /// Returns how documents point to the manifest.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(oci::MANIFEST, self.manifest, self.manifest_size)
+    }
+
     /// Returns the bytes of all layers as they are sent.
     #[must_use]
     pub fn size(&self) -> u64 {

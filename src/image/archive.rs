@@ -114,12 +114,8 @@ pub fn documents(images: &[ArchivedImage]) -> Result<Vec<(&'static str, Vec<u8>)
     for image in images {
         let Manifest { raw, digest, config, layers, .. } = image.manifest;
         let descriptor = Descriptor {
-            media_type: oci::MANIFEST.to_owned(),
-            digest: *digest,
-            size: raw.len() as u64,
-            artifact_type: None,
             platform: Some(image.config.platform.clone()),
-            annotations: BTreeMap::new(),
+            ..Descriptor::new(oci::MANIFEST, *digest, raw.len() as u64)
         };
         // Nobody finds an image without a name by anything but its digest.
         let unnamed = image.names.is_empty().then(|| descriptor.clone());

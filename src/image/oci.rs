@@ -88,14 +88,7 @@ impl Document {
     /// Returns how other documents point to this one.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor {
-            media_type: self.media_type.to_owned(),
-            digest: self.digest,
-            size: self.bytes.len() as u64,
-            artifact_type: None,
-            platform: None,
-            annotations: BTreeMap::new(),
-        }
+        Descriptor::new(self.media_type, self.digest, self.bytes.len() as u64)
     }
 }
 
@@ -320,6 +313,19 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Points to something of which nothing more is said.
+    #[must_use]
+    pub fn new(media_type: impl Into<String>, digest: BlobDigest, size: u64) -> Self {
+        let (media_type, annotations) = (media_type.into(), BTreeMap::new());
+        Self { media_type, digest, size, artifact_type: None, platform: None, annotations }
+    }
+
+    /// Points to these bytes.
+    #[must_use]
+    pub fn of(media_type: impl Into<String>, bytes: &[u8]) -> Self {
+        Self::new(media_type, BlobDigest::of(bytes), bytes.len() as u64)
+    }
+
     /// Returns the descriptor as it stands in documents.
     #[must_use]
     pub fn to_value(&self) -> Value {

@@ -140,19 +140,17 @@ fn write(layers: &[Descriptor]) -> Result<[Document; 2], OciError> {
     Ok([config, Document::new(MANIFEST, &manifest)?])
 }
 
+/// Points to a payload, with its signature in Base64.
+fn signed(payload: &[u8], signature: String) -> Descriptor {
+    Descriptor { annotations: [(SIGNATURE.to_owned(), signature)].into(), ..Descriptor::of(PAYLOAD, payload) }
+}
+
 /// Signs an image of a place in the older form. Returns whether the signature was not there before.
 pub fn sign(place: &dyn WritableRepository, payload: &Payload, key: &SigningKey) -> Result<bool, SimpleError> {
     let tag = tag(&payload.digest);
     let bytes = payload.to_bytes()?;
     let signature = STANDARD.encode(key.sign(&bytes));
-    let layer = Descriptor {
-        media_type: PAYLOAD.into(),
-        digest: BlobDigest::of(&bytes),
-        size: bytes.len() as u64,
-        artifact_type: None,
-        platform: None,
-        annotations: [(SIGNATURE.to_owned(), signature)].into(),
-    };
+    let layer = signed(&bytes, signature);
     let mut layers = match place.resolve(&tag)? {
         None => Vec::new(),
         Some(found) => {
@@ -217,14 +215,7 @@ mod tests {
     fn a_list_is_read_as_it_was_written() {
         let bytes = sample().to_bytes().unwrap();
         let signature = key(1).sign(&bytes);
-        let layer = Descriptor {
-            media_type: PAYLOAD.into(),
-            digest: BlobDigest::of(&bytes),
-            size: bytes.len() as u64,
-            artifact_type: None,
-            platform: None,
-            annotations: [(SIGNATURE.to_owned(), STANDARD.encode(&signature))].into(),
-        };
+        let layer = signed(&bytes, STANDARD.encode(&signature));
         let strange = Descriptor { media_type: "text/plain".into(), ..layer.clone() };
         let [config, manifest] = write(&[strange, layer.clone()]).unwrap();
         insta::assert_snapshot!("list", String::from_utf8([config.bytes, manifest.bytes.clone()].join(&b'\n')).unwrap());

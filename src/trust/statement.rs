@@ -1,7 +1,5 @@
 //! What is signed of an image or a file: a statement (in-toto Statement v1), and the artifact by which it hangs on its image.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::bundle::{self, BUNDLE, Bundle};
@@ -142,14 +140,7 @@ impl Attachment {
     /// As [`Statement::to_bytes`].
     pub fn sign(statement: &Statement, subject: &Descriptor, key: &SigningKey) -> Result<Self, OciError> {
         let bundle = statement.sign(key)?.to_bytes()?;
-        let layer = Descriptor {
-            media_type: BUNDLE.into(),
-            digest: BlobDigest::of(&bundle),
-            size: bundle.len() as u64,
-            artifact_type: None,
-            platform: None,
-            annotations: BTreeMap::new(),
-        };
+        let layer = Descriptor::of(BUNDLE, &bundle);
         let about = [(CONTENT, "dsse-envelope"), (PREDICATE, statement.predicate_type.as_str())];
         let about = about.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let artifact = oci::write_artifact(BUNDLE, &[layer], Some(subject), &about)?;

@@ -16,7 +16,7 @@ use crate::edge::registry::Access;
 use crate::edge::store::Store;
 use crate::execute::from_store;
 use crate::failure::Failure;
-use crate::image::oci::{self, Descriptor};
+use crate::image::oci::Descriptor;
 use crate::image::repository::WritableRepository;
 use crate::image::sbom::Format;
 use crate::model::digest::{BlobDigest, FileDigest};
@@ -142,14 +142,7 @@ fn subject(planned: &Planned<'_>, context: &Context<'_>, image: &ImageName) -> R
         Failure::no(format!("the image `{image}` is not built, or not as the recipes are now"))
             .hint(format!("run `parvis build {image}`"))
     })?;
-    Ok(Descriptor {
-        media_type: oci::MANIFEST.to_owned(),
-        digest: record.manifest,
-        size: record.manifest_size,
-        artifact_type: None,
-        platform: None,
-        annotations: std::collections::BTreeMap::new(),
-    })
+    Ok(record.descriptor())
 }
 
 /// Returns the digest of a file of the project.

@@ -156,12 +156,9 @@ pub fn publish(store: &Store, folder: &std::path::Path, built: &[Built], platfor
     let descriptors: Vec<Descriptor> = built
         .iter()
         .map(|image| Descriptor {
-            media_type: oci::MANIFEST.to_owned(),
-            digest: image.record.manifest,
-            size: image.record.manifest_size,
-            artifact_type: None,
             platform: Some(Platform::of(platform)),
             annotations: BTreeMap::from([(oci::REF_NAME.to_owned(), image.name.to_string())]),
+            ..image.record.descriptor()
         })
         .collect();
     let mut descriptors = descriptors;

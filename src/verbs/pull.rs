@@ -1,6 +1,6 @@
 //! `parvis pull`: an image of a registry, byte by byte, into the store, a layout or an archive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,6 @@ use crate::image::repository::Repository as _;
 use crate::model::digest::{BlobDigest, DownloadDigest};
 use crate::model::name::Architecture;
 use crate::model::problem::shown;
-use crate::model::reference::Pick;
 use crate::screen::{Unit, size};
 
 #[derive(Debug, clap::Args)]
@@ -42,19 +41,13 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let reference = reference(&arguments.reference)?;
-    let pick = reference.pick.clone().ok_or_else(|| {
+    let pick = reference.pick.as_ref().ok_or_else(|| {
         Failure::project(format!("`{reference}` does not say which version")).hint(format!("write `{reference}:TAG`"))
     })?;
     let place = arguments.output.as_deref().map(Place::of).transpose()?;
     let store = open_store(context)?;
     let remote = arguments.reach.open(context, &reference.repository, Access::Read)?;
-    let digest = match pick {
-        Pick::Digest(digest) => digest,
-        Pick::Tag(tag) => {
-            let found = remote.resolve(tag.as_str()).map_err(from_repository)?;
-            found.ok_or_else(|| absent(&arguments.reference))?.digest
-        }
-    };
+    let digest = remote.find(pick).map_err(from_repository)?.ok_or_else(|| absent(&arguments.reference))?.digest;
     let (media_type, bytes) = remote.document(&digest).map_err(from_repository)?.ok_or_else(|| absent(&arguments.reference))?;
     let machine = matches!(place, Some(Place::Archive(_))).then(|| context.machine.to_owned());
     let platform = arguments.platform.clone().or(machine);
@@ -132,14 +125,7 @@ impl Top {
         platform: Option<&str>,
     ) -> Result<Self, Failure> {
         let size = bytes.len() as u64;
-        let plain = |media_type: &str| Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size,
-            artifact_type: None,
-            platform: None,
-            annotations: BTreeMap::new(),
-        };
+        let plain = |media_type: &str| Descriptor::new(media_type, digest, size);
         // Whatever its type is called: what can be read as one of the two cannot be read as the other.
         if let Ok(index) = oci::parse_index(bytes) {
             let wanted = wanted(&index, platform, &remote.place())?;

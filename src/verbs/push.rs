@@ -136,12 +136,8 @@ impl PushedImage {
     /// Returns the type and the bytes of what the tag will stand for: the manifest, or an index of several.
     pub fn top(&self) -> Result<(String, Vec<u8>), Failure> {
         let descriptor = |(architecture, image): &(Architecture, BuiltImage)| Descriptor {
-            media_type: oci::MANIFEST.to_owned(),
-            digest: image.manifest.digest,
-            size: image.manifest.raw.len() as u64,
-            artifact_type: None,
             platform: Some(Platform::of(architecture)),
-            annotations: BTreeMap::new(),
+            ..Descriptor::of(oci::MANIFEST, &image.manifest.raw)
         };
         match &self.variants[..] {
             [(_, only)] => Ok((oci::MANIFEST.to_owned(), only.manifest.raw.clone())),

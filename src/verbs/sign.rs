@@ -19,7 +19,7 @@ use crate::image::layout::{Layout, ListedImage};
 use crate::image::oci::Descriptor;
 use crate::image::repository::{Repository as _, WritableRepository};
 use crate::model::name::ImageName;
-use crate::model::reference::{Pick, Reference};
+use crate::model::reference::Reference;
 use crate::trust::key::SigningKey;
 use crate::trust::release;
 use crate::trust::sign::{SignError, sign};
@@ -97,24 +97,11 @@ impl Signed {
 fn sign_remote(wanted: &Reference, arguments: &Arguments, key: &SigningKey, context: &Context<'_>) -> Result<Signed, Failure> {
     let remote = arguments.reach.open(context, &wanted.repository, Access::Write)?;
     let absent = || Failure::no(format!("there is no `{wanted}`")).hint("push it first, or name a tag that exists");
-    let image = match &wanted.pick {
-        None => {
-            return Err(Failure::project(format!("`{wanted}` does not say which image"))
-                .hint("add a tag, or better a digest: what a tag stands for may change"));
-        }
-        Some(Pick::Tag(tag)) => remote.resolve(tag.as_str()).map_err(from_repository)?.ok_or_else(absent)?,
-        Some(Pick::Digest(digest)) => {
-            let (media_type, bytes) = remote.document(digest).map_err(from_repository)?.ok_or_else(absent)?;
-            Descriptor {
-                media_type,
-                digest: *digest,
-                size: bytes.len() as u64,
-                artifact_type: None,
-                platform: None,
-                annotations: [].into(),
-            }
-        }
-    };
+    let pick = wanted.pick.as_ref().ok_or_else(|| {
+        Failure::project(format!("`{wanted}` does not say which image"))
+            .hint("add a tag, or better a digest: what a tag stands for may change")
+    })?;
+    let image = remote.find(pick).map_err(from_repository)?.ok_or_else(absent)?;
     sign_image(&remote, &wanted.repository.to_string(), &image, key)
 }
 

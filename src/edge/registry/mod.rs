@@ -19,7 +19,7 @@ use crate::image::repository::{MOST_REFERRERS, Repository, RepositoryError, Writ
 use crate::model::digest::BlobDigest;
 use crate::model::name::Tag;
 use crate::model::problem::shown;
-use crate::model::reference::{RegistryHost, RepositoryName};
+use crate::model::reference::{Pick, RegistryHost, RepositoryName};
 
 pub use blobs::{Given, Sent, Wanted};
 use http::{Ask, Payload, Trouble, Wire};
@@ -98,6 +98,14 @@ impl Remote {
         &self.name
     }
 
+    /// Returns what a name picks: what its tag stands for now, or what has its digest.
+    pub fn find(&self, pick: &Pick) -> Result<Option<Descriptor>, RepositoryError> {
+        match pick {
+            Pick::Tag(tag) => self.resolve(tag.as_str()),
+            Pick::Digest(digest) => Ok(self.document(digest)?.map(|(media_type, bytes)| Descriptor::of(media_type, &bytes))),
+        }
+    }
+
     /// Stores a document as it stands under its digest or, where one is given, under a tag. Tells whether the registry took
     /// notice of its subject.
     pub fn put_manifest(&self, media_type: &str, bytes: &[u8], tag: Option<&Tag>) -> Result<bool, RepositoryError> {
@@ -159,10 +167,7 @@ impl Remote {
         }
         let media_type = media_type(&kind, &bytes).map_err(damaged)?;
         self.keep(digest, &media_type, &bytes);
-        let size = bytes.len() as u64;
-        let descriptor =
-            Descriptor { media_type, digest, size, artifact_type: None, platform: None, annotations: BTreeMap::new() };
-        Ok(Some((descriptor, bytes)))
+        Ok(Some((Descriptor::new(media_type, digest, bytes.len() as u64), bytes)))
     }
 
     /// Returns what the registry's own list of referrers says; `None` where it keeps none.

@@ -242,14 +242,7 @@ fn released(name: &ImageName, made: &[Made<'_>]) -> Result<ReleasedImage, Failur
             config: record.config,
             size: record.size(),
         });
-        descriptors.push(Descriptor {
-            media_type: oci::MANIFEST.to_owned(),
-            digest: record.manifest,
-            size: record.manifest_size,
-            artifact_type: None,
-            platform: Some(platform),
-            annotations: std::collections::BTreeMap::new(),
-        });
+        descriptors.push(Descriptor { platform: Some(platform), ..record.descriptor() });
     }
     let digest = match &platforms[..] {
         [only] => only.manifest,

@@ -107,14 +107,7 @@ impl Registry<'_> {
             task.detail(image.name.as_str());
             sent += image.push(&remote, None, store, &mut known, &*task)?.sent.1;
             let (media_type, bytes) = image.top()?;
-            let top = Descriptor {
-                media_type,
-                digest: BlobDigest::of(&bytes),
-                size: bytes.len() as u64,
-                artifact_type: None,
-                platform: None,
-                annotations: std::collections::BTreeMap::new(),
-            };
+            let top = Descriptor::of(media_type, &bytes);
             sign::sign(&remote, &image.repository.to_string(), &top, key).map_err(crate::verbs::sign::from_sign)?;
             // Whoever has one image of the release finds what is said of all.
             Attachment::sign(&statement, &top, key)
@@ -141,8 +134,10 @@ impl Registry<'_> {
         };
         remote.send_all(&given, &open, &*task).map_err(from_repository)?;
         drop(task);
-        let layers: Vec<Descriptor> =
-            kept.iter().map(|kept| named(&kept.name, "application/octet-stream", kept.blob(), kept.size)).collect();
+        let layers: Vec<Descriptor> = kept
+            .iter()
+            .map(|kept| named(&kept.name, Descriptor::new("application/octet-stream", kept.blob(), kept.size)))
+            .collect();
         Self::artifact(&remote, PACKAGES_TYPE, &layers, tag)
     }
 
@@ -152,10 +147,8 @@ impl Registry<'_> {
         for file in files {
             remote.put_blob(&file.bytes).map_err(from_repository)?;
         }
-        let layers: Vec<Descriptor> = files
-            .iter()
-            .map(|file| named(&file.name, media_type(&file.name), BlobDigest::of(&file.bytes), file.bytes.len() as u64))
-            .collect();
+        let layers: Vec<Descriptor> =
+            files.iter().map(|file| named(&file.name, Descriptor::of(media_type(&file.name), &file.bytes))).collect();
         Self::artifact(&remote, RELEASE_TYPE, &layers, tag)
     }
 
@@ -241,15 +234,8 @@ impl Registry<'_> {
 }
 
 /// Returns how a list points to a file.
-fn named(name: &str, media_type: &str, digest: BlobDigest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        artifact_type: None,
-        platform: None,
-        annotations: [("org.opencontainers.image.title".to_owned(), name.to_owned())].into(),
-    }
+fn named(name: &str, file: Descriptor) -> Descriptor {
+    Descriptor { annotations: [("org.opencontainers.image.title".to_owned(), name.to_owned())].into(), ..file }
 }
 
 fn media_type(name: &str) -> &'static str {

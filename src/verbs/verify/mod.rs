@@ -27,7 +27,7 @@ use crate::image::repository::Repository;
 use crate::model::digest::{FileDigest, Hasher};
 use crate::model::moment::Moment;
 use crate::model::name::ImageName;
-use crate::model::reference::{Pick, Reference};
+use crate::model::reference::Reference;
 use crate::model::release::Release;
 use crate::screen::{Task, Unit};
 use crate::trust::bundle::Bundle;
@@ -429,25 +429,11 @@ impl Inquiry<'_> {
         let remote = self.arguments.reach.open(self.context, &wanted.repository, Access::Read)?;
         let absent = || Failure::no(format!("there is no `{wanted}`")).hint("look at its name and tag");
         // A tag is asked for once: all that follows is about one digest.
-        let image = match &wanted.pick {
-            None => {
-                return Err(Failure::project(format!("`{wanted}` does not say which image"))
-                    .hint("add a tag or a digest")
-                    .into());
-            }
-            Some(Pick::Tag(tag)) => remote.resolve(tag.as_str()).map_err(from_place)?.ok_or_else(absent)?,
-            Some(Pick::Digest(digest)) => {
-                let (media_type, bytes) = remote.document(digest).map_err(from_place)?.ok_or_else(absent)?;
-                Descriptor {
-                    media_type,
-                    digest: *digest,
-                    size: bytes.len() as u64,
-                    artifact_type: None,
-                    platform: None,
-                    annotations: BTreeMap::new(),
-                }
-            }
-        };
+        let pick = wanted
+            .pick
+            .as_ref()
+            .ok_or_else(|| Failure::project(format!("`{wanted}` does not say which image")).hint("add a tag or a digest"))?;
+        let image = remote.find(pick).map_err(from_place)?.ok_or_else(absent)?;
         let named = self.arguments.repository.clone().unwrap_or_else(|| wanted.repository.to_string());
         self.image(&remote, &image, Some(&named), &wanted.to_string(), &[])?;
         if !self.arguments.skip_layers {
