@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::key::{RELEASE, Unlock, open_key};
-use super::registry::{Reach, from_repository};
+use super::registry::{Reach, from_repository, repository};
 use super::save::from_output;
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
 use super::{Answer, Context, places};
@@ -21,7 +21,6 @@ use crate::image::repository::WritableRepository;
 use crate::image::sbom::Format;
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::name::ImageName;
-use crate::model::reference::InvalidReference;
 use crate::trust::key::SigningKey;
 use crate::trust::provenance::{BUILDER, Commit, Material, Provenance};
 use crate::trust::results::{Results, TEST_RESULT};
@@ -99,7 +98,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         None => Place::Path(Workplace::open(context)?.folder.root().join("out")),
         Some(text) => match layout::locate(text) {
             Some((path, None)) => Place::Path(path),
-            _ => Place::Registry(text.trim_end_matches('/').to_owned()),
+            _ => Place::Registry(super::push::plain_prefix(text)),
         },
     };
     let key = open_key(&arguments.key, &arguments.unlock, context)?;
@@ -282,12 +281,9 @@ fn hang(said: &[Said], place: &Place, key: &SigningKey, reach: &Reach, context: 
         Place::Path(path) => {
             places::change(path, |layout| signed.iter().map(|one| one.hang(layout, &path.display().to_string())).collect())
         }
-        Place::Registry(_) => {
+        Place::Registry(prefix) => {
             let hang = |one: &Signed<'_>| {
-                let name = one.repository.parse().map_err(|error: InvalidReference| {
-                    let hint = error.hint();
-                    Failure::project(error.to_string()).hint(hint)
-                })?;
+                let name = repository(prefix, one.said.image.as_str())?;
                 one.hang(&reach.open(context, &name, Access::Write)?, &one.repository)
             };
             signed.iter().map(hang).collect()

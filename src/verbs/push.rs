@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use serde_json::{Value, json};
 
-use super::registry::{Reach, from_repository};
+use super::registry::{Reach, from_repository, repository};
 use super::save::{Built, BuiltImage, Which};
 use super::workplace::{Planned, Workplace, open_store};
 use super::{Answer, Context, gate};
@@ -16,7 +16,7 @@ use crate::image::oci::{self, Descriptor, Platform};
 use crate::image::repository::Repository as _;
 use crate::model::digest::BlobDigest;
 use crate::model::name::{Architecture, ImageName, Tag};
-use crate::model::reference::{InvalidReference, RepositoryName};
+use crate::model::reference::RepositoryName;
 use crate::screen::{Task, Unit, size};
 
 #[derive(Debug, clap::Args)]
@@ -78,7 +78,12 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 pub fn prefix(text: Option<&str>) -> Result<String, Failure> {
     let hint = "write `registry: registry.example/parish` into `parvis.yaml`, or add `--to registry.example/parish`";
     let text = text.ok_or_else(|| Failure::project("it is not said to which registry").hint(hint))?;
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok(plain_prefix(text))
+}
+
+/// Returns a registry with a path as everything of parvis's own is named below it.
+pub fn plain_prefix(text: &str) -> String {
+    text.trim_end_matches('/').to_owned()
 }
 
 /// An image with all the architectures that are pushed of it.
@@ -103,10 +108,7 @@ pub fn gather(
     platforms: &[Architecture],
     prefix: &str,
 ) -> Result<Vec<PushedImage>, Failure> {
-    let repository_of = |name: &ImageName| {
-        let repository = format!("{prefix}/{name}").parse::<RepositoryName>();
-        repository.map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))
-    };
+    let repository_of = |name: &ImageName| repository(prefix, name.as_str());
     let mut images: Vec<PushedImage> = Vec::new();
     for platform in platforms {
         let which = Which { tag: tag.to_owned(), platform: Some(platform.to_string()) };

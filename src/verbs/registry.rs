@@ -48,7 +48,16 @@ impl Reach {
 
 /// Reads what somebody calls an image in a registry.
 pub fn reference(text: &str) -> Result<Reference, Failure> {
-    text.parse().map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))
+    text.parse().map_err(from_reference)
+}
+
+/// Reads what an image of the project is called below a registry, perhaps with a path.
+pub fn repository(prefix: &str, image: &str) -> Result<RepositoryName, Failure> {
+    format!("{prefix}/{image}").parse().map_err(from_reference)
+}
+
+fn from_reference(error: InvalidReference) -> Failure {
+    Failure::project(error.to_string()).hint(error.hint())
 }
 
 /// Says why a place did not give or take something.

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::edge::registry::{Access, Wanted};
 use crate::execute::Site;
-use crate::failure::Failure;
 use crate::model::digest::{BlobDigest, DownloadDigest};
-use crate::model::reference::{InvalidReference, RepositoryName};
 use crate::screen::Unit;
-use crate::verbs::registry::{Reach, from_repository};
+use crate::verbs::registry::{Reach, from_repository, repository};
 use crate::verbs::workplace::Planned;
 use crate::verbs::{Answer, Context, composer, push};
 
@@ -63,10 +61,7 @@ pub fn fetch(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, pref
         return Ok(());
     }
     let prefix = push::prefix(prefix.or(workplace.project.registry.as_deref()))?;
-    let name: RepositoryName = format!("{prefix}/{PACKAGES}")
-        .parse()
-        .map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))?;
-    let remote = reach.open(context, &name, Access::Read)?;
+    let remote = reach.open(context, &repository(&prefix, PACKAGES)?, Access::Read)?;
     let wanted: Vec<Wanted> =
         wanted.into_iter().map(|(digest, size)| Wanted { digest: BlobDigest::from(*digest.bytes()), size }).collect();
     let task = context.screen.work("packages", Some(wanted.iter().map(|one| one.size).sum()), Unit::Bytes);

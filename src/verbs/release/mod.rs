@@ -86,8 +86,7 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
     let candidate = candidate.map(|number| prepare::candidate(&intent, number)).transpose()?;
     let key = open_key(&arguments.key, &arguments.unlock, context)?;
     let prefix = arguments.to.as_deref().or(workplace.project.registry.as_deref());
-    let registry =
-        prefix.map(|prefix| Registry { context, prefix: prefix.trim_end_matches('/').to_owned(), reach: &arguments.reach });
+    let registry = prefix.map(|prefix| Registry::new(context, prefix, &arguments.reach));
     prepare::names(&workplace)?;
     let store = open_store(context)?;
     let mut made = Vec::new();

@@ -9,7 +9,6 @@ use crate::image::repository::{Repository as _, WritableRepository as _};
 use crate::model::digest::{BlobDigest, DownloadDigest};
 use crate::model::name::{ImageName, Tag};
 use crate::model::project::FloatingTag;
-use crate::model::reference::{InvalidReference, RepositoryName};
 use crate::model::release::Release;
 use crate::model::releases::Record;
 use crate::plan::publish::{self, TagConflict, TagMove, Tags};
@@ -18,11 +17,11 @@ use crate::trust::key::SigningKey;
 use crate::trust::statement::Attachment;
 use crate::trust::{self, sign};
 use crate::verbs::Context;
-use crate::verbs::attest;
 use crate::verbs::push::{Known, PushedImage};
-use crate::verbs::registry::{Reach, from_repository};
+use crate::verbs::registry::{Reach, from_repository, repository};
 use crate::verbs::release::documents::Written;
 use crate::verbs::workplace::Planned;
+use crate::verbs::{attest, push};
 
 use super::kept::{Kept, PACKAGES};
 
@@ -37,9 +36,9 @@ pub const RELEASE_TYPE: &str = "application/vnd.parvis.release.v1+json";
 
 /// A registry that a release goes to.
 pub struct Registry<'a> {
-    pub context: &'a Context<'a>,
+    context: &'a Context<'a>,
     pub prefix: String,
-    pub reach: &'a Reach,
+    reach: &'a Reach,
 }
 
 /// What will change in a registry.
@@ -48,12 +47,14 @@ pub struct Publication {
     pub moves: Vec<TagMove>,
 }
 
-impl Registry<'_> {
+impl<'a> Registry<'a> {
+    /// Takes a registry, perhaps with a path, as somebody wrote it.
+    pub fn new(context: &'a Context<'a>, prefix: &str, reach: &'a Reach) -> Self {
+        Self { context, prefix: push::plain_prefix(prefix), reach }
+    }
+
     fn open(&self, name: &str, access: Access) -> Result<Remote, Failure> {
-        let name: RepositoryName = format!("{}/{name}", self.prefix)
-            .parse()
-            .map_err(|error: InvalidReference| Failure::project(error.to_string()).hint(error.hint()))?;
-        self.reach.open(self.context, &name, access)
+        self.reach.open(self.context, &repository(&self.prefix, name)?, access)
     }
 
     /// Returns what these tags stand for now.

@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let moves = match prefix {
         None => Vec::new(),
         Some(prefix) => {
-            let registry = Registry { context, prefix: prefix.trim_end_matches('/').to_owned(), reach: &arguments.reach };
+            let registry = Registry::new(context, prefix, &arguments.reach);
             registry.take_back(&record, &records, &workplace.project.releases.tags)?
         }
     };
