@@ -97,6 +97,12 @@ pub struct Gates {
 }
 
 impl Gates {
+    /// Returns the exception that lets a suite be used past its support on this day.
+    #[must_use]
+    pub fn overdue(&self, suite: &Suite, today: Date) -> Option<&Overdue> {
+        self.past_support.iter().find(|rule| rule.suite == *suite && rule.until >= today)
+    }
+
     /// Returns every image that is named, with its line.
     pub fn images(&self) -> impl Iterator<Item = (u32, &ImageName)> {
         let secrets = self.secrets.iter().map(|rule| (rule.line, &rule.scope));

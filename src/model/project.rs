@@ -45,6 +45,15 @@ pub struct SuiteRule {
     pub keys: Vec<String>,
 }
 
+impl SuiteRule {
+    /// Returns the last day of its support and how many days are left until then, below 0 where it is over; nothing where none is stated.
+    #[must_use]
+    pub fn support(&self, today: jiff::civil::Date) -> Option<(jiff::civil::Date, i64)> {
+        let until = self.support_until?;
+        Some((until, today.until(until).map_or(0, |span| i64::from(span.get_days()))))
+    }
+}
+
 /// How the blobs of layers are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

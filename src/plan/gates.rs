@@ -325,16 +325,15 @@ impl Judge<'_> {
         for (suite, packages) in self.facts.suites {
             let rule = project.suites.iter().find(|rule| rule.name == *suite);
             let at = rule.map(|rule| format!("parvis.yaml:{}", rule.line));
-            let Some(until) = rule.and_then(|rule| rule.support_until) else {
+            let Some((until, left)) = rule.and_then(|rule| rule.support(today)) else {
                 let verdict = self.say(Gate::Support, Outcome::Passed, format!("nobody says until when `{suite}` is mended"));
                 verdict.hint = Some(format!("add `support_until:` to the suite `{suite}` in `parvis.yaml`"));
                 verdict.origin = at;
                 continue;
             };
-            let left = today.until(until).map_or(0, |span| i64::from(span.get_days()));
             let has = if *packages == 1 { "1 package is".to_owned() } else { format!("{packages} packages are") };
             if left < 0 {
-                let overdue = project.gates.past_support.iter().find(|rule| rule.suite == *suite && rule.until >= today);
+                let overdue = project.gates.overdue(suite, today);
                 let message = format!("{has} from `{suite}`, which got its last security fixes on {until}");
                 let hint = "move to a newer suite; or list it under `gates: past_support:` with a reason and a last day";
                 self.weigh(Gate::Support, message, overdue.map(|rule| rule.why.as_str()), hint).origin = at;

@@ -111,7 +111,8 @@ fn judge(context: &Context<'_>, planned: &Planned<'_>, names: &[ImageName]) -> R
     Ok(judged)
 }
 
-fn today(now: i64) -> Result<Date, Failure> {
+/// Returns the day, in UTC.
+pub fn today(now: i64) -> Result<Date, Failure> {
     let instant = jiff::Timestamp::from_second(now);
     let instant = instant.map_err(|error| Failure::world("the clock of this machine shows no date").because(error))?;
     Ok(instant.to_zoned(jiff::tz::TimeZone::UTC).date())

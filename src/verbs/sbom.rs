@@ -49,9 +49,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         Which::Spdx => Format::Spdx,
         Which::Cyclonedx => Format::CycloneDx,
     };
-    let document = inventory.document(format).map_err(|error| Failure::bug("the list cannot be written").because(error))?;
-    let mut bytes = canonical::to_bytes(&document).map_err(|error| Failure::bug("the list cannot be written").because(error))?;
-    bytes.push(b'\n');
+    let bytes = file(&inventory, format)?;
     let Some(file) = &arguments.output else {
         context.screen.raw(&bytes);
         return Ok(());
@@ -83,6 +81,14 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         },
     );
     Ok(())
+}
+
+/// Returns the list as it stands in a file.
+pub fn file(inventory: &Inventory, format: Format) -> Result<Vec<u8>, Failure> {
+    let document = inventory.document(format).map_err(|error| Failure::bug("the list cannot be written").because(error))?;
+    let mut bytes = canonical::to_bytes(&document).map_err(|error| Failure::bug("the list cannot be written").because(error))?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// Returns what a built image consists of. Packages that the store does not have any more are fetched.

@@ -81,7 +81,7 @@ impl TestResult {
     }
 
     /// Returns the verdict and what was found, as lines.
-    pub fn lines(&self) -> Vec<String> {
+    fn lines(&self) -> Vec<String> {
         let Self { image, line, name, faults, .. } = self;
         let verdict = format!("{} {image}: {name}", if self.passed() { "ok    " } else { "FAILED" });
         let faults = faults.iter().map(|fault| format!("       recipes/{image}.yaml, line {line}: {fault}"));
@@ -117,8 +117,16 @@ pub fn try_images(
     Ok(results)
 }
 
+/// Names what failed beside the result, and says no where something did.
+pub fn require(context: &Context<'_>, results: &[TestResult]) -> Answer {
+    for line in results.iter().filter(|result| !result.passed()).flat_map(TestResult::lines) {
+        context.screen.note(&line);
+    }
+    all_passed(results)
+}
+
 /// Says no where a test failed.
-pub fn all_passed(results: &[TestResult]) -> Answer {
+fn all_passed(results: &[TestResult]) -> Answer {
     let message = match results.iter().filter(|result| !result.passed()).count() {
         0 => return Ok(()),
         1 => "1 test failed".to_owned(),

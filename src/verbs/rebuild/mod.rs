@@ -19,7 +19,7 @@ use super::lists::{self, Lists};
 use super::lock::{Allowed, from_locking};
 use super::test::{self, TestResult};
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store, read_lock};
-use super::{Answer, Context, held};
+use super::{Answer, Context, gate, held};
 use crate::edge::keys::Keys;
 use crate::edge::output::{NewFolder, OutputError};
 use crate::edge::store::Store;
@@ -183,14 +183,10 @@ fn parish_key(unlock: &Unlock, context: &Context<'_>, words: Words) -> Result<Op
 
 /// Refuses to rebuild what nobody mends any more, and tells half a year before.
 fn support(workplace: &Workplace, lock: &Lock, context: &Context<'_>, words: Words, past: bool) -> Answer {
-    let Ok(now) = jiff::Timestamp::from_second(context.now) else { return Ok(()) };
-    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let today = gate::today(context.now)?;
     for rule in workplace.project.suites.iter().filter(|rule| lock.archives.iter().any(|state| state.suite == rule.name)) {
-        let Some(until) = rule.support_until else { continue };
-        let left = today.until(until).map_or(0, |span| i64::from(span.get_days()));
-        let overdue =
-            workplace.project.gates.past_support.iter().any(|rule_of| rule_of.suite == rule.name && rule_of.until >= today);
-        if left < 0 && !past && !overdue {
+        let Some((until, left)) = rule.support(today) else { continue };
+        if left < 0 && !past && workplace.project.gates.overdue(&rule.name, today).is_none() {
             return Err(words.unsupported(rule.name.as_str(), &until.to_string()));
         }
         if left <= NOTICE_DAYS {
@@ -313,11 +309,7 @@ fn carry(
     let old = carry_out(context, before, &old_site).map_err(|failure| words.no_base(failure))?;
     let new = carry_out(context, after, &new_site)?;
     let tests = test::try_images(context, after, |name| intention.touched.contains(name))?;
-    let failed: Vec<String> = tests.iter().filter(|result| !result.passed()).flat_map(TestResult::lines).collect();
-    for line in &failed {
-        context.screen.note(line);
-    }
-    test::all_passed(&tests)?;
+    test::require(context, &tests)?;
     let images = prove::all(context, words, &intention, before, after, (&old, &new))?;
     // Everything is at hand now, so whichever run this is reads the same package of each source.
     intention.accounts = accounts(context, after, &intention.moves)?;

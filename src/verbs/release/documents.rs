@@ -23,7 +23,7 @@ use crate::verbs::archive::Mirrors;
 use crate::verbs::changelogs::Reading;
 use crate::verbs::save::from_output;
 use crate::verbs::workplace::{LOCK_FILE, LOCK_LIMIT, Planned, Workplace};
-use crate::verbs::{Context, sbom};
+use crate::verbs::{Context, held, sbom};
 
 /// A small file of the release.
 pub struct Written {
@@ -56,10 +56,7 @@ pub fn sboms(context: &Context<'_>, planned: &Planned<'_>, several: bool) -> Res
         for (format, kind, ending) in
             [(Format::Spdx, SbomFormat::Spdx, "spdx"), (Format::CycloneDx, SbomFormat::CycloneDx, "cdx")]
         {
-            let failed = |error: &dyn std::error::Error| Failure::bug("the list cannot be written").because(error.to_string());
-            let document = inventory.document(format).map_err(|error| failed(&error))?;
-            let mut bytes = canonical::to_bytes(&document).map_err(|error| failed(&error))?;
-            bytes.push(b'\n');
+            let bytes = sbom::file(&inventory, format)?;
             let written = Written { name: format!("sbom/{image}{platform}.{ending}.json"), bytes };
             let ReleasedFile { name, sha256, size } = written.listed();
             sboms.push((ReleasedSbom { image: image.clone(), format: kind, name, sha256, size }, written));
@@ -83,7 +80,7 @@ pub fn notes(
         (Some((record, _)), Some(moves)) => Some(Since {
             version: record.version,
             moves,
-            said: said(context, workplace, store, &lock, moves)?,
+            said: said(context, workplace, store, moves)?,
             fetched: fetched(store, record, release),
         }),
         _ => None,
@@ -118,19 +115,12 @@ fn earlier_lock(workplace: &Workplace, record: &Record) -> Result<Lock, Failure>
 }
 
 /// Reads what the changelogs of fixed packages say. Others are not fetched for it.
-fn said(
-    context: &Context<'_>,
-    workplace: &Workplace,
-    store: &Store,
-    lock: &Lock,
-    moves: &news::Moves,
-) -> Result<Vec<Option<Said>>, Failure> {
+fn said(context: &Context<'_>, workplace: &Workplace, store: &Store, moves: &news::Moves) -> Result<Vec<Option<Said>>, Failure> {
     if !moves.uploads.iter().any(|upload| upload.security) {
         return Ok(moves.uploads.iter().map(|_| None).collect());
     }
     let mirrors = Mirrors::find(context, workplace)?;
-    let archives = lock.archives.iter().map(|state| (state.suite.clone(), state.archive.clone())).collect();
-    let reading = Reading { context, store, mirrors: &mirrors, archives, at_hand: false };
+    let reading = Reading { context, store, mirrors: &mirrors, archives: held::archives(workplace), at_hand: false };
     let secure: Vec<_> = moves.uploads.iter().filter(|upload| upload.security).collect();
     let mut accounts = reading.read(&secure)?.into_iter();
     let of_upload = |upload: &news::Upload| {

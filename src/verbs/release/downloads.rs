@@ -3,15 +3,14 @@
 //! Each is one tar with one folder in it. The signed statement lists what is in the folders, file by file, and travels in each of them:
 //! so a download is checked with nothing but itself and a trusted key. The tar around adds nothing that could be signed.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::prepare::Intent;
-use crate::bundle::manifest::{ARCHIVE, MANIFEST, Manifest};
+use crate::bundle::manifest::{MANIFEST, Manifest, SETTINGS};
 use crate::edge::output;
 use crate::failure::Failure;
-use crate::model::digest::{FileDigest, Hasher};
+use crate::model::digest::FileDigest;
 use crate::model::releases::ReleasedFile;
 use crate::verbs::save::{Which, from_output};
 use crate::verbs::workplace::Workplace;
@@ -46,24 +45,10 @@ impl Download {
         self.draft.path().join(&self.name).join(name)
     }
 
-    /// Takes in a file of the folder.
-    fn take(&mut self, name: &str, known: Option<FileDigest>) -> Result<(), Failure> {
+    /// Takes in a file of the folder, with the digest of what was written to it.
+    fn take(&mut self, name: &str, digest: FileDigest) -> Result<(), Failure> {
         let path = self.path(name);
-        let fail = |error: std::io::Error| Failure::world(format!("cannot read `{}`", path.display())).because(error);
-        let mut file = File::open(&path).map_err(fail)?;
-        let about = file.metadata().map_err(fail)?;
-        let digest = if let Some(digest) = known {
-            digest
-        } else {
-            let mut hasher = Hasher::new();
-            let mut buffer = vec![0; 128 * 1024];
-            loop {
-                match file.read(&mut buffer).map_err(fail)? {
-                    0 => break hasher.finish(),
-                    read => hasher.update(&buffer[..read]),
-                }
-            }
-        };
+        let about = fs::metadata(&path).map_err(unreadable(&path))?;
         let program = std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o111 != 0;
         self.files.push(Packed { name: name.to_owned(), digest, size: about.len(), program });
         Ok(())
@@ -72,7 +57,7 @@ impl Download {
     /// Puts a small file into the folder.
     pub fn add(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         output::write_whole(&self.path(name), |out| out.write_all(bytes)).map_err(from_output)?;
-        self.take(name, Some(FileDigest::of(bytes)))
+        self.take(name, FileDigest::of(bytes))
     }
 
     /// Writes the tar, with further files that are not listed because they speak of those that are.
@@ -121,11 +106,15 @@ pub fn make(context: &Context<'_>, workplace: &Workplace, intent: &Intent, folde
 }
 
 fn fill(download: &mut Download, manifest: &Manifest) -> Result<(), Failure> {
-    download.take(MANIFEST, None)?;
-    download.take(crate::bundle::manifest::SETTINGS, None)?;
-    for (name, digest) in &manifest.files {
-        // The archive was hashed when it was written.
-        download.take(name, (name == ARCHIVE).then_some(*digest))?;
+    // What the bundle does not say of itself is small.
+    for name in [MANIFEST, SETTINGS] {
+        let path = download.path(name);
+        let bytes = fs::read(&path).map_err(unreadable(&path))?;
+        download.take(name, FileDigest::of(&bytes))?;
     }
-    Ok(())
+    manifest.files.iter().try_for_each(|(name, digest)| download.take(name, *digest))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
+    move |error| Failure::world(format!("cannot read `{}`", path.display())).because(error)
 }

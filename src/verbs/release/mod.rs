@@ -21,7 +21,7 @@ use self::prepare::Intent;
 use self::publish::Registry;
 use super::key::{RELEASE, Unlock, from_keys, open_key};
 use super::registry::Reach;
-use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
+use super::workplace::{Planned, Workplace, open_store};
 use super::{Answer, Context, build, gate, push, test};
 use crate::edge::keys::{self, Keys};
 use crate::edge::store::Store;
@@ -93,7 +93,8 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
     for platform in &workplace.project.architectures {
         made.push(make(context, &store, platform, arguments.twice)?);
     }
-    let mut release = statement(&workplace, &intent, &made, registry.as_ref())?;
+    let lock = documents::lock(&workplace)?;
+    let mut release = statement(&workplace, &intent, &made, &lock, registry.as_ref())?;
     if let Some(candidate) = candidate {
         prepare::same_images(candidate, &release)?;
     }
@@ -111,13 +112,12 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
         .clone()
         .unwrap_or_else(|| workplace.folder.root().join("out/release").join(arguments.number.to_string()));
     let mut downloads = downloads::make(context, &workplace, &intent, &folder)?;
-    let mut written = vec![documents::lock(&workplace)?];
     release.sboms = made.iter().flat_map(|made| &made.sboms).map(|(listed, _)| listed.clone()).collect();
     let told = documents::notes(context, &workplace, &store, &intent, &release)?;
     for download in &mut downloads {
         told.iter().try_for_each(|file| download.add(&file.name, &file.bytes))?;
     }
-    written.extend(told);
+    let written: Vec<Written> = std::iter::once(lock).chain(told).collect();
     release.files.extend(written.iter().map(Written::listed));
     release.files.extend(downloads.iter().flat_map(Download::files));
     release.files.sort_by(|left, right| left.name.cmp(&right.name));
@@ -139,7 +139,7 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
             registry.announce(&public, &tag)?;
             registry.move_tags(publication)?;
         }
-        record(&workplace, &intent, &release, candidate.map(|candidate| candidate.version))?;
+        record(&workplace, &release, &written[0].bytes, candidate.map(|candidate| candidate.version))?;
     }
     context.answer(
         || {
@@ -165,10 +165,7 @@ fn make<'a>(context: &Context<'_>, store: &'a Store, platform: &Architecture, tw
     let mut tests = 0;
     if platform.as_str() == context.machine {
         let results = test::try_images(context, &planned, |_| true)?;
-        for failed in results.iter().filter(|result| !result.passed()) {
-            failed.lines().iter().for_each(|line| context.screen.note(line));
-        }
-        test::all_passed(&results)?;
+        test::require(context, &results)?;
         test::keep(context, &planned, &results)?;
         tests = results.len();
     } else {
@@ -203,9 +200,9 @@ fn statement(
     workplace: &Workplace,
     intent: &Intent,
     made: &[Made<'_>],
+    lock: &Written,
     registry: Option<&Registry<'_>>,
 ) -> Result<Release, Failure> {
-    let lock = workplace.folder.read(LOCK_FILE, super::workplace::LOCK_LIMIT).map_err(Failure::from)?.unwrap_or_default();
     let names: Vec<&ImageName> = made.iter().flat_map(|made| made.built.iter().map(|image| &image.name)).collect();
     let mut images = Vec::new();
     for name in workplace.catalog.iter().map(|member| &member.recipe.name).filter(|name| names.contains(name)) {
@@ -220,7 +217,7 @@ fn statement(
         issued: intent.issued,
         valid_until: intent.valid_until,
         commit: intent.commit.clone(),
-        lock: FileDigest::of(&lock),
+        lock: FileDigest::of(&lock.bytes),
         registry: registry.map(|registry| registry.prefix.clone()),
         images,
         files: Vec::new(),
@@ -251,12 +248,11 @@ fn released(name: &ImageName, made: &[Made<'_>]) -> Result<ReleasedImage, Failur
 }
 
 /// Writes the record of the release and its lock into the project, to be committed.
-fn record(workplace: &Workplace, intent: &Intent, release: &Release, from: Option<Number>) -> Answer {
+fn record(workplace: &Workplace, release: &Release, lock: &[u8], from: Option<Number>) -> Answer {
     let record = Record::of(release, env!("CARGO_PKG_VERSION"), workplace.profile.clone(), from);
-    let lock = workplace.folder.read(LOCK_FILE, super::workplace::LOCK_LIMIT).map_err(Failure::from)?.unwrap_or_default();
     workplace.folder.make_folder(FOLDER).map_err(Failure::from)?;
-    let number = intent.number;
-    workplace.folder.replace(&format!("{FOLDER}/{number}.lock"), &lock).map_err(Failure::from)?;
+    let number = release.version;
+    workplace.folder.replace(&format!("{FOLDER}/{number}.lock"), lock).map_err(Failure::from)?;
     workplace.folder.replace(&format!("{FOLDER}/{number}.yaml"), record.render().as_bytes()).map_err(Failure::from)
 }
 
