@@ -51,12 +51,11 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     };
     drop(workplace);
     let store = open_store(context)?;
-    let images = gather(context, &store, &arguments.images, &arguments.tag, &platforms, &prefix)?;
+    let plan = |platform: &Architecture| Planned::make(context, &store, &arguments.images, Some(platform.as_str()));
+    let planned = platforms.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+    let images = gather(context, planned.iter(), &arguments.images, &arguments.tag, &prefix)?;
     let names: Vec<ImageName> = images.iter().map(|image| image.name.clone()).collect();
-    for platform in &platforms {
-        let planned = Planned::make(context, &store, &arguments.images, Some(platform.as_str()))?;
-        gate::require(context, &planned, &names)?;
-    }
+    planned.iter().try_for_each(|planned| gate::require(context, planned, &names))?;
     let bytes = images.iter().map(PushedImage::size).sum();
     let task = context.screen.work("push", Some(bytes), Unit::Bytes);
     let mut pushed = Vec::new();
@@ -99,20 +98,20 @@ pub struct PushedImage {
 /// Which blobs are known to be in which repository, because this command has just put them there.
 pub type Known = BTreeMap<BlobDigest, RepositoryName>;
 
-/// Finds all that is to be pushed, before anything is; all images where none is named.
-pub fn gather(
+/// Finds all that is to be pushed, before anything is: of one plan for each architecture, all images where none is named.
+pub fn gather<'a>(
     context: &Context<'_>,
-    store: &Store,
+    plans: impl Iterator<Item = &'a Planned<'a>>,
     names: &[String],
     tag: &str,
-    platforms: &[Architecture],
     prefix: &str,
 ) -> Result<Vec<PushedImage>, Failure> {
     let repository_of = |name: &ImageName| repository(prefix, name.as_str());
     let mut images: Vec<PushedImage> = Vec::new();
-    for platform in platforms {
+    for planned in plans {
+        let platform = &planned.plan.platform;
         let which = Which { tag: tag.to_owned(), platform: Some(platform.to_string()) };
-        for built in Built::find(context, store, names, &which)?.into_images() {
+        for built in Built::of(context, planned, names, &which)?.into_images() {
             let variant = |built| (platform.clone(), built);
             match images.iter_mut().find(|image| image.name == built.recipe) {
                 Some(image) => image.variants.push(variant(built)),

@@ -105,7 +105,12 @@ impl Built {
         if which.tag.parse::<Tag>().is_err() {
             return Err(Failure::project(format!("`{}` is not a tag", which.tag.escape_debug())).hint(Tag::RULE));
         }
-        let planned = Planned::make(context, store, images, which.platform.as_deref())?;
+        Self::of(context, &Planned::make(context, store, images, which.platform.as_deref())?, images, which)
+    }
+
+    /// Finds images of a plan, all where none is named.
+    pub fn of(context: &Context<'_>, planned: &Planned<'_>, images: &[String], which: &Which) -> Result<Self, Failure> {
+        let store = planned.store;
         let (workplace, plan, site) = (&planned.workplace, &planned.plan, planned.site(context));
         let mut found = Vec::new();
         let asked = |name: &ImageName| images.is_empty() || images.iter().any(|asked| asked == name.as_str());

@@ -103,7 +103,8 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
     let publication = match &registry {
         None => None,
         Some(registry) => {
-            let images = push::gather(context, &store, &[], tag.as_str(), &workplace.project.architectures, &registry.prefix)?;
+            let plans = made.iter().map(|made| &made.planned);
+            let images = push::gather(context, plans, &[], tag.as_str(), &registry.prefix)?;
             Some(registry.plan(images, &intent, &workplace.project.releases.tags, arguments.retake)?)
         }
     };
