@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parvis::edge::fetch::FetchOptions;
-use parvis::edge::registry::{Access, RegistryOptions, Remote};
+use parvis::edge::registry::{Access, Remote};
 use parvis::image::oci;
 use parvis::image::repository::{Repository as _, WritableRepository as _};
 use parvis::model::digest::BlobDigest;
@@ -19,7 +18,7 @@ use serde_json::Value;
 use super::fetch::TlsServer;
 use super::pipeline::built;
 use crate::kit::badhttp::Request;
-use crate::kit::badreg::{Act, Registry, Setup, base64};
+use crate::kit::badreg::{Act, Registry, Setup, base64, registry_options};
 use crate::kit::debreg::DebiansRegistry;
 use crate::kit::mkdeb::{ARCHITECTURE, OTHER};
 use crate::kit::project::{Project, Said, parvis};
@@ -346,14 +345,7 @@ fn debians_registry_takes_what_parvis_sends_and_skopeo_reads_it() {
     assert!(same.out.contains("no difference"), "{}", same.out);
 
     // What is said about it is found by the tag that takes the place of a list.
-    let options = RegistryOptions {
-        network: FetchOptions::default(),
-        plain_http: false,
-        credentials: Vec::new(),
-        authorities: Vec::new(),
-        certificates: Vec::new(),
-        token_hosts: Vec::new(),
-    };
+    let options = registry_options();
     let place = Remote::open(&format!("{to}/app").parse().unwrap(), &options, Access::Write).unwrap();
     let subject = place.resolve("1.4.0").unwrap().unwrap();
     place.put_blob(oci::EMPTY_BYTES).unwrap();

@@ -20,11 +20,7 @@ use crate::kit::badreg::{self, Act, Registry, Setup};
 fn hasty() -> RegistryOptions {
     RegistryOptions {
         network: FetchOptions { stall: Duration::from_secs(1), pause: Duration::from_millis(1), ..FetchOptions::default() },
-        plain_http: false,
-        credentials: Vec::new(),
-        authorities: Vec::new(),
-        certificates: Vec::new(),
-        token_hosts: Vec::new(),
+        ..badreg::registry_options()
     }
 }
 

@@ -1,7 +1,5 @@
 //! `parvis release`, `promote`, `yank` and builds from kept packages: numbered sets in a registry.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::kit::badreg::{Act, Registry, Setup};
@@ -22,22 +20,15 @@ impl Maker {
         project.run(&["lock"], 0);
         project.write(".gitignore", "out\n");
         let maker = Self { _repo: repo, project };
-        maker.git(&["init", "--quiet"]);
+        maker.project.git(&["init", "--quiet"]);
         maker.commit();
         maker.run(&["key", "new"], 0);
         maker
     }
 
-    fn git(&self, arguments: &[&str]) {
-        let mut command = Command::new("git");
-        command.args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false"]);
-        let output = command.args(arguments).current_dir(self.project.path()).output().unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
     fn commit(&self) {
-        self.git(&["add", "-A"]);
-        self.git(&["commit", "--quiet", "--allow-empty", "-m", "all"]);
+        self.project.git(&["add", "-A"]);
+        self.project.git(&["commit", "--quiet", "--allow-empty", "-m", "all"]);
     }
 
     fn run(&self, arguments: &[&str], code: i32) -> Said {

@@ -5,10 +5,9 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
-use parvis::edge::fetch::FetchOptions;
 use parvis::edge::keys;
 use parvis::edge::layout::{self, Handed};
-use parvis::edge::registry::{Access, RegistryOptions, Remote};
+use parvis::edge::registry::{Access, Remote};
 use parvis::image::archive::TarFiles;
 use parvis::image::layout::{Form, Layout};
 use parvis::image::oci;
@@ -20,7 +19,7 @@ use parvis::trust::key::PublicKey;
 use parvis::trust::statement::Statement;
 use serde_json::Value;
 
-use crate::kit::badreg::{Act, Registry, Setup};
+use crate::kit::badreg::{Act, Registry, Setup, registry_options};
 use crate::kit::fakerepo::{Repo, Suite};
 use crate::kit::mkdeb::Deb;
 use crate::kit::project::{Project, Said};
@@ -237,14 +236,6 @@ fn packages_of_composer_are_listed_also_where_they_were_copied() {
     assert!(!packages(&list(&project, "base", "spdx")).contains_key("acme/a"));
 }
 
-/// Runs git in the project's folder.
-fn git(project: &Project, arguments: &[&str]) {
-    let mut command = Command::new("git");
-    command.args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false"]);
-    let output = command.args(arguments).current_dir(project.path()).output().unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// Writes the statements on an image without signatures and returns one of them.
 fn statement(project: &Project, image: &str, kind: &str) -> Value {
     let folder = project.path().join("statements");
@@ -299,10 +290,10 @@ fn a_provenance_names_everything_that_went_in_and_every_program_that_ran() {
 fn a_provenance_names_the_commit_and_says_what_differs_from_it() {
     let (_repo, project) = project();
     project.run(&["build", "app"], 0);
-    git(&project, &["init", "--quiet"]);
+    project.git(&["init", "--quiet"]);
     project.write(".gitignore", "out\nstatements\n");
-    git(&project, &["add", "-A"]);
-    git(&project, &["commit", "--quiet", "-m", "all"]);
+    project.git(&["add", "-A"]);
+    project.git(&["commit", "--quiet", "-m", "all"]);
     let id =
         String::from_utf8(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(project.path()).output().unwrap().stdout)
             .unwrap();
@@ -460,16 +451,5 @@ fn with_layout<T>(path: &Path, form: Form, look: impl FnOnce(&Layout<'_>) -> T) 
     match layout::open(path).unwrap() {
         Handed::Folder(folder) => look(&Layout::open(&folder, "folder", form).unwrap()),
         Handed::File(file) => look(&Layout::open(&TarFiles::new(&file).unwrap(), "file", form).unwrap()),
-    }
-}
-
-fn registry_options() -> RegistryOptions {
-    RegistryOptions {
-        network: FetchOptions::default(),
-        plain_http: false,
-        credentials: Vec::new(),
-        authorities: Vec::new(),
-        certificates: Vec::new(),
-        token_hosts: Vec::new(),
     }
 }

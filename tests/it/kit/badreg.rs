@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use parvis::edge::fetch::FetchOptions;
+use parvis::edge::registry::RegistryOptions;
 use parvis::model::digest::BlobDigest;
 use serde_json::{Value, json};
 
@@ -444,4 +446,16 @@ fn referrers(kept: &Kept, repository: &str, subject: &str) -> Reply {
 pub fn base64(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// Returns how a registry of a test is reached: by nobody in particular, with nothing special.
+pub fn registry_options() -> RegistryOptions {
+    RegistryOptions {
+        network: FetchOptions::default(),
+        plain_http: false,
+        credentials: Vec::new(),
+        authorities: Vec::new(),
+        certificates: Vec::new(),
+        token_hosts: Vec::new(),
+    }
 }

@@ -107,6 +107,14 @@ tests:
         command
     }
 
+    /// Runs git in the project's folder.
+    pub fn git(&self, arguments: &[&str]) {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false"]);
+        let output = command.args(arguments).current_dir(self.path()).output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Runs parvis and expects an exit code.
     pub fn run(&self, arguments: &[&str], code: i32) -> Said {
         let output = self.parvis(arguments).output().unwrap();
