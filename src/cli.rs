@@ -93,6 +93,8 @@ enum Verb {
     Sign(verbs::sign::Arguments),
     /// Say whether a download, a bundle or an image is genuine and unchanged
     Verify(verbs::verify::Arguments),
+    /// Put a new version together from an older download and one that holds only what is new
+    Delta(verbs::delta::Arguments),
     /// Make, show and replace keys that sign
     Key(verbs::key::Arguments),
     /// Say whose signatures count on this machine
@@ -177,6 +179,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
         Verb::Sign(arguments) => verbs::sign::run(&arguments, &context),
         Verb::Verify(arguments) => verbs::verify::run(&arguments, &context),
+        Verb::Delta(arguments) => verbs::delta::run(&arguments, &context),
         Verb::Key(arguments) => verbs::key::run(&arguments, &context),
         Verb::Trust(arguments) => verbs::trust::run(&arguments, &context),
         Verb::Why(arguments) => verbs::why::run(&arguments, &context),

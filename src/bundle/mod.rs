@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod change;
 mod compose;
+pub mod delta;
 mod guide;
 pub mod manifest;
 pub mod notes;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::image::layout::Additions;
 use crate::image::tar;
-use crate::model::digest::{BlobDigest, FileDigest};
-use crate::model::tree::{Entry, Origin, TreePath};
+use crate::model::digest::BlobDigest;
+use crate::model::tree::TreePath;
 
 /// Something that could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,15 @@ pub fn hold(folder: &Path) -> Result<File, OutputError> {
 
 /// Writes a file so that it appears whole or not at all.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
+    write_checked(path, write, |_| Ok(()))
+}
+
+/// Writes a file that appears only if it is good when it is read again.
+pub fn write_checked(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    check: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), OutputError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut draft = tempfile::Builder::new().prefix(".parvis-").tempfile_in(folder).map_err(failed("write", path))?;
     {
@@ -106,6 +115,7 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     draft.as_file().set_permissions(mode).map_err(failed("write", path))?;
+    check(draft.path()).map_err(failed("write", path))?;
     draft.persist(path).map_err(|error| failed("write", path)(error.error))?;
     Ok(())
 }
@@ -196,11 +206,9 @@ pub struct Member<'a> {
 pub fn write_tar(path: &Path, members: &[Member<'_>], date: i64) -> Result<(), OutputError> {
     write_whole(path, |out| {
         for member in members {
-            let mode = if member.program { 0o755 } else { 0o644 };
             let name = TreePath::parse(member.name.as_bytes()).map_err(io::Error::other)?;
             let mut put = |size: u64, content: &mut dyn Read| {
-                // The digest is no part of a tar's header.
-                let entry = Entry::file(FileDigest::of(b""), size, mode, date, Origin::Parvis);
+                let entry = tar::member(size, member.program, date);
                 tar::write_entry(out, &name, &entry, content, None).map_err(io::Error::other)
             };
             match &member.content {

@@ -235,6 +235,23 @@ impl ReadAt for [u8] {
     }
 }
 
+/// A part of something, which is read as if there were nothing else.
+pub struct Slice<'a, S: ?Sized> {
+    source: &'a S,
+    offset: u64,
+    pub size: u64,
+}
+
+impl<S: ReadAt + ?Sized> ReadAt for Slice<'_, S> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+        match self.offset.checked_add(offset) {
+            Some(at) if left > 0 => self.source.read_at(&mut buffer[..left], at),
+            _ => Ok(0),
+        }
+    }
+}
+
 /// A reader that starts at some place.
 struct At<'a, S: ?Sized> {
     source: &'a S,
@@ -318,6 +335,23 @@ impl<'a, S: ReadAt + ?Sized> TarFiles<'a, S> {
             Some(span) => vec![0..span.start, span.end..self.end],
             None => std::iter::once(0..self.end).collect(),
         }
+    }
+
+    /// Returns the blobs by their names, and where each of them stands. Whether they are what they are called is not looked at.
+    #[must_use]
+    pub fn blobs(&self) -> BTreeMap<BlobDigest, Range<u64>> {
+        let blob = |(name, (offset, size)): (&Vec<u8>, &(u64, u64))| {
+            let hex = std::str::from_utf8(name).ok()?.strip_prefix(BLOBS)?.strip_prefix('/')?;
+            Some((format!("sha256:{hex}").parse().ok()?, *offset..offset.saturating_add(*size)))
+        };
+        self.places.iter().filter_map(blob).collect()
+    }
+
+    /// Returns a file of the archive as something that can itself be read at any place: an archive in an archive.
+    #[must_use]
+    pub fn within(&self, name: &str) -> Option<Slice<'a, S>> {
+        let (offset, size) = *self.places.get(name.as_bytes())?;
+        Some(Slice { source: self.source, offset, size })
     }
 
     /// Returns the names of all files, sorted.

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod canonical;
+pub mod delta;
 pub mod diff;
 pub mod gate;
 pub mod inspect;

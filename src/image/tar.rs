@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use super::gate;
 use crate::model::digest::FileDigest;
-use crate::model::tree::{Change, Entry, Kind, TreePath, Xattrs};
+use crate::model::tree::{Change, Entry, Kind, Origin, TreePath, Xattrs};
 
 /// Two zero blocks: the end of every archive.
 pub const END: [u8; 1024] = [0; 1024];
@@ -155,7 +155,15 @@ pub fn write_entry(
     }
 }
 
-fn write_headers(out: &mut dyn Write, path: &TreePath, entry: &Entry, hard_link: Option<&TreePath>) -> io::Result<()> {
+/// Returns the entry of a file in a download: root's, of one date.
+#[must_use]
+pub fn member(size: u64, program: bool, date: i64) -> Entry {
+    // The digest is no part of a tar's header.
+    Entry::file(FileDigest::from([0; 32]), size, if program { 0o755 } else { 0o644 }, date, Origin::Parvis)
+}
+
+/// Writes the headers of an entry alone.
+pub fn write_headers(out: &mut dyn Write, path: &TreePath, entry: &Entry, hard_link: Option<&TreePath>) -> io::Result<()> {
     let mut name = path.as_bytes().to_vec();
     let (kind, size, link) = match (&entry.kind, hard_link) {
         (Kind::Directory, _) => {
@@ -201,7 +209,8 @@ fn copy_content(
     Ok(write_padding(out, size)?)
 }
 
-fn write_padding(out: &mut dyn Write, size: u64) -> io::Result<()> {
+/// Writes the zeros behind a content of this size.
+pub(super) fn write_padding(out: &mut dyn Write, size: u64) -> io::Result<()> {
     let used = usize::try_from(size % BLOCK as u64).unwrap_or_default();
     if used > 0 { out.write_all(&END[..BLOCK - used]) } else { Ok(()) }
 }

@@ -220,9 +220,9 @@ fn from_bundle(error: BundleError) -> Failure {
 }
 
 /// Hashes what passes.
-struct Hashing<'a> {
-    out: &'a mut dyn Write,
-    hasher: &'a mut Hasher,
+pub(super) struct Hashing<'a> {
+    pub out: &'a mut dyn Write,
+    pub hasher: &'a mut Hasher,
 }
 
 impl Write for Hashing<'_> {

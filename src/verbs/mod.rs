@@ -8,6 +8,7 @@ pub mod bundle;
 mod changelogs;
 pub mod check;
 mod composer;
+pub mod delta;
 pub mod demo;
 pub mod diff;
 pub mod doctor;

@@ -110,7 +110,7 @@ pub fn gather<'a>(
     let mut images: Vec<PushedImage> = Vec::new();
     for planned in plans {
         let platform = &planned.plan.platform;
-        let which = Which { tag: tag.to_owned(), platform: Some(platform.to_string()) };
+        let which = Which { tag: tag.to_owned(), platform: Some(platform.to_string()), prefix: None };
         for built in Built::of(context, planned, names, &which)?.into_images() {
             let variant = |built| (platform.clone(), built);
             match images.iter_mut().find(|image| image.name == built.recipe) {

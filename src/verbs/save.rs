@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::workplace::{Planned, open_store};
+use super::workplace::{Planned, Workplace, open_store};
 use super::{Answer, Context};
 use crate::bundle::manifest::BundledImage;
 use crate::bundle::write::image_variable;
@@ -42,12 +42,23 @@ pub struct Which {
     /// Architecture of the images (default: this machine's, where the project has it)
     #[arg(long, value_name = "NAME")]
     pub platform: Option<String>,
+    /// The registry, perhaps with a path, that their names begin with (default: as the project has it).
+    #[arg(skip)]
+    pub prefix: Option<String>,
 }
 
 impl Which {
     /// Names images by a tag, for the machine's own architecture.
     pub fn tagged(tag: &str) -> Self {
-        Self { tag: tag.to_owned(), platform: None }
+        Self { tag: tag.to_owned(), platform: None, prefix: None }
+    }
+
+    fn name(&self, workplace: &Workplace, image: &ImageName) -> String {
+        let repository = match &self.prefix {
+            Some(prefix) => format!("{prefix}/{image}"),
+            None => workplace.repository(image),
+        };
+        format!("{repository}:{}", self.tag)
     }
 }
 
@@ -136,7 +147,7 @@ impl Built {
             found.push(BuiltImage {
                 recipe: name.clone(),
                 ancestors: std::iter::successors(parent(name), parent).collect(),
-                name: format!("{}:{}", workplace.repository(name), which.tag),
+                name: which.name(workplace, name),
                 record,
                 manifest,
                 config,

@@ -4,14 +4,18 @@
 //! so a download is checked with nothing but itself and a trusted key. The tar around adds nothing that could be signed.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::prepare::Intent;
 use crate::bundle::manifest::{MANIFEST, Manifest, SETTINGS};
 use crate::edge::output;
 use crate::failure::Failure;
-use crate::model::digest::FileDigest;
+use crate::model::digest::{FileDigest, Hasher};
+use crate::model::name::{Architecture, ImageName, PartName};
+use crate::model::number::Number;
 use crate::model::releases::ReleasedFile;
+use crate::verbs::bundle::Hashing;
 use crate::verbs::save::{Which, from_output};
 use crate::verbs::workplace::Workplace;
 use crate::verbs::{Context, bundle};
@@ -34,15 +38,28 @@ struct Packed {
 }
 
 impl Download {
-    /// Returns the files as the statement lists them.
-    pub fn files(&self) -> Vec<ReleasedFile> {
-        let listed =
-            |file: &Packed| ReleasedFile { name: format!("{}/{}", self.name, file.name), sha256: file.digest, size: file.size };
-        self.files.iter().map(listed).collect()
+    /// Begins a download without files, in a draft inside a folder.
+    pub fn empty(name: String, folder: &Path) -> Result<Self, Failure> {
+        let draft = output::draft_folder(folder).map_err(from_output)?;
+        let download = Self { name, draft, files: Vec::new() };
+        Ok(download)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Returns the files as the statement lists them.
+    pub fn listed(&self) -> impl Iterator<Item = ReleasedFile> + '_ {
+        let listed =
+            |file: &Packed| ReleasedFile { name: format!("{}/{}", self.name, file.name), sha256: file.digest, size: file.size };
+        self.files.iter().map(listed)
+    }
+
+    /// Returns where a file of the folder is until it is packed.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.draft.path().join(&self.name).join(name)
+    }
+
+    /// Returns whether a file is a program.
+    pub fn is_program(&self, name: &str) -> bool {
+        self.files.iter().any(|file| file.program && file.name == name)
     }
 
     /// Takes in a file of the folder, with the digest of what was written to it.
@@ -56,8 +73,25 @@ impl Download {
 
     /// Puts a small file into the folder.
     pub fn add(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        output::write_whole(&self.path(name), |out| out.write_all(bytes)).map_err(from_output)?;
-        self.take(name, FileDigest::of(bytes))
+        self.write(name, |out| out.write_all(bytes))
+    }
+
+    /// Puts a program into the folder.
+    pub fn add_program(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        self.add(name, bytes)?;
+        self.files.iter_mut().filter(|file| file.name == name).for_each(|file| file.program = true);
+        Ok(())
+    }
+
+    /// Puts a file into the folder while it is written.
+    pub fn write(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        let path = self.path(name);
+        if let Some(folder) = path.parent() {
+            output::make_folder(folder).map_err(from_output)?;
+        }
+        let mut hasher = Hasher::new();
+        output::write_whole(&path, |out| write(&mut Hashing { out, hasher: &mut hasher })).map_err(from_output)?;
+        self.take(name, hasher.finish())
     }
 
     /// Writes the tar, with further files that are not listed because they speak of those that are.
@@ -78,29 +112,78 @@ impl Download {
     }
 }
 
-/// Makes all downloads of the profile's stacks, in drafts beside the folder where they will stand.
-pub fn make(context: &Context<'_>, workplace: &Workplace, intent: &Intent, folder: &Path) -> Result<Vec<Download>, Failure> {
-    output::make_folder(folder).map_err(from_output)?;
-    let mut downloads = Vec::new();
+/// What a download is called, and of what it is.
+pub struct Called {
+    product: ImageName,
+    number: Number,
+    pub platform: Architecture,
+    pub stack: PartName,
+    /// Whether there are several stacks, which have to be told apart.
+    several: bool,
+    pub with_images: bool,
+}
+
+impl Called {
+    /// Returns the name, without `.tar`.
+    pub fn name(&self) -> String {
+        self.of(self.number)
+    }
+
+    /// Returns the name of the same download of another release.
+    pub fn of(&self, number: Number) -> String {
+        let Self { product, platform, stack, several, with_images, .. } = self;
+        let stack = if *several { format!("-{stack}") } else { String::new() };
+        format!("{product}-{number}{stack}-{platform}{}", if *with_images { "" } else { "-compose" })
+    }
+}
+
+/// Returns the downloads that a release has.
+pub fn names(workplace: &Workplace, number: Number) -> Result<Vec<Called>, Failure> {
     let stacks = workplace.stacks()?;
     let fitting: Vec<_> = stacks.iter().filter(|stack| workplace.fits(stack)).collect();
+    let mut names = Vec::new();
     for platform in &workplace.project.architectures {
         for stack in &fitting {
             for with_images in [false, true] {
-                let mut name = intent.stem();
-                if fitting.len() > 1 {
-                    name = format!("{name}-{}", stack.name);
-                }
-                name = if with_images { format!("{name}-{platform}") } else { format!("{name}-{platform}-compose") };
-                let draft = output::draft_folder(folder).map_err(from_output)?;
-                let mut download = Download { name, draft, files: Vec::new() };
-                let which = Which { tag: intent.number.to_string(), platform: Some(platform.to_string()) };
-                let at = download.path("");
-                let manifest = bundle::of_stack(context, stack.name.as_str(), with_images, &at, which)?;
-                fill(&mut download, &manifest)?;
-                downloads.push(download);
+                names.push(Called {
+                    product: workplace.project.name.clone(),
+                    number,
+                    platform: platform.clone(),
+                    stack: stack.name.clone(),
+                    several: fitting.len() > 1,
+                    with_images,
+                });
             }
         }
+    }
+    Ok(names)
+}
+
+/// Returns the folder in which the downloads of a release are, unless another was named.
+pub fn usual_folder(workplace: &Workplace, number: Number) -> PathBuf {
+    workplace.folder.root().join("out/release").join(number.to_string())
+}
+
+/// Makes all downloads of the profile's stacks, in drafts beside the folder where they will stand.
+///
+/// The images in them are called what they are called in the registry that the release goes to.
+pub fn make(
+    context: &Context<'_>,
+    workplace: &Workplace,
+    intent: &Intent,
+    registry: Option<&str>,
+    folder: &Path,
+) -> Result<Vec<Download>, Failure> {
+    output::make_folder(folder).map_err(from_output)?;
+    let mut downloads = Vec::new();
+    for called in names(workplace, intent.number)? {
+        let mut download = Download::empty(called.name(), folder)?;
+        let platform = Some(called.platform.to_string());
+        let which = Which { tag: intent.number.to_string(), platform, prefix: registry.map(str::to_owned) };
+        let at = download.path("");
+        let manifest = bundle::of_stack(context, called.stack.as_str(), called.with_images, &at, which)?;
+        fill(&mut download, &manifest)?;
+        downloads.push(download);
     }
     Ok(downloads)
 }

@@ -3,6 +3,7 @@
 //! Everything is made from the commit, the lock and the key; nothing of it depends on the clock or on chance. So a run that was killed is
 //! simply run again: it makes the same bytes, finds what is there already, and goes on.
 
+mod delta;
 mod documents;
 mod downloads;
 pub mod kept;
@@ -63,6 +64,12 @@ pub struct Arguments {
     /// Folder of the downloads (default: `out/release/NUMBER` in the project)
     #[arg(long, short, value_name = "FOLDER")]
     output: Option<PathBuf>,
+    /// Make downloads, too, with only what this earlier release lacks; its own downloads must be at hand
+    #[arg(long, value_name = "NUMBER")]
+    delta_from: Option<Number>,
+    /// Folder with the downloads of the earlier release (default: `out/release/NUMBER` in the project)
+    #[arg(long, value_name = "FOLDER", requires = "delta_from")]
+    delta_base: Option<PathBuf>,
     #[command(flatten)]
     reach: Reach,
 }
@@ -88,6 +95,10 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
     let prefix = arguments.to.as_deref().or(workplace.project.registry.as_deref());
     let registry = prefix.map(|prefix| Registry::new(context, prefix, &arguments.reach));
     prepare::names(&workplace)?;
+    let bases = match arguments.delta_from {
+        None => Vec::new(),
+        Some(earlier) => delta::bases(&workplace, &intent, earlier, arguments.delta_base.as_deref())?,
+    };
     let store = open_store(context)?;
     let mut made = Vec::new();
     for platform in &workplace.project.architectures {
@@ -108,22 +119,21 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
             Some(registry.plan(images, &intent, &workplace.project.releases.tags, arguments.retake)?)
         }
     };
-    let folder = arguments
-        .output
-        .clone()
-        .unwrap_or_else(|| workplace.folder.root().join("out/release").join(arguments.number.to_string()));
-    let mut downloads = downloads::make(context, &workplace, &intent, &folder)?;
+    let folder = arguments.output.clone().unwrap_or_else(|| downloads::usual_folder(&workplace, arguments.number));
+    let mut downloads = downloads::make(context, &workplace, &intent, release.registry.as_deref(), &folder)?;
     release.sboms = made.iter().flat_map(|made| &made.sboms).map(|(listed, _)| listed.clone()).collect();
     let told = documents::notes(context, &workplace, &store, &intent, &release)?;
     for download in &mut downloads {
         told.iter().try_for_each(|file| download.add(&file.name, &file.bytes))?;
     }
+    let keyring = keyring(context)?;
+    downloads.extend(delta::make(&bases, &downloads, &intent, keyring.as_slice(), &folder)?);
     let written: Vec<Written> = std::iter::once(lock).chain(told).collect();
     release.files.extend(written.iter().map(Written::listed));
-    release.files.extend(downloads.iter().flat_map(Download::files));
+    release.files.extend(downloads.iter().flat_map(Download::listed));
     release.files.sort_by(|left, right| left.name.cmp(&right.name));
     release.check().map_err(|error| Failure::bug("the release contradicts itself").because(error))?;
-    let seals = seals(&release, &key, context)?;
+    let seals: Vec<Written> = std::iter::once(seal(&release, &key)?).chain(keyring).collect();
     let beside: Vec<(&str, &[u8])> = seals.iter().map(|file| (file.name.as_str(), &file.bytes[..])).collect();
     for download in &downloads {
         download.pack(&folder, &intent, &beside)?;
@@ -185,15 +195,18 @@ fn tests(made: &[Made<'_>]) -> Value {
     made.iter().map(|made| json!({"platform": made.planned.plan.platform.as_str(), "passed": made.tests})).collect()
 }
 
-/// Returns the signed statement on the release, and the keyring that says who may sign it.
-fn seals(release: &Release, key: &SigningKey, context: &Context<'_>) -> Result<Vec<Written>, Failure> {
+/// Returns the list of keys that says who may sign the release, where there is one.
+fn keyring(context: &Context<'_>) -> Result<Option<Written>, Failure> {
+    let keyring = keys::signed_keyring(&Keys::new(&context.config).keyring_file()).map_err(from_keys)?;
+    Ok(keyring.map(|(_, bytes)| Written { name: trust::keyring::FILE.to_owned(), bytes }))
+}
+
+/// Returns the signed statement on the release.
+fn seal(release: &Release, key: &SigningKey) -> Result<Written, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::bug("the statement cannot be written").because(error.to_string());
     let bundle = trust::release::sign(release, key).map_err(|error| failed(&error))?;
     let bytes = bundle.to_bytes().map_err(|error| failed(&error))?;
-    let mut seals = vec![Written { name: trust::release::FILE.to_owned(), bytes }];
-    let keyring = keys::signed_keyring(&Keys::new(&context.config).keyring_file()).map_err(from_keys)?;
-    seals.extend(keyring.map(|(_, bytes)| Written { name: trust::keyring::FILE.to_owned(), bytes }));
-    Ok(seals)
+    Ok(Written { name: trust::release::FILE.to_owned(), bytes })
 }
 
 /// Says of the images of the release all that is to be signed.

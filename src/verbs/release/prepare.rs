@@ -34,11 +34,6 @@ impl Intent {
     pub fn previous(&self) -> Option<&Record> {
         self.records.iter().rev().find(|record| record.is_usable() && record.version < self.number)
     }
-
-    /// Returns the beginning of the names of downloads: `civiparoisse-1.4.0`.
-    pub fn stem(&self) -> String {
-        format!("{}-{}", self.product, self.number)
-    }
 }
 
 /// Decides what the release will be.

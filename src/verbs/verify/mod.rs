@@ -25,6 +25,7 @@ use crate::image::layout::{Form, Layout};
 use crate::image::oci::Descriptor;
 use crate::image::repository::Repository;
 use crate::model::digest::{FileDigest, Hasher};
+use crate::model::language::Language;
 use crate::model::moment::Moment;
 use crate::model::name::ImageName;
 use crate::model::reference::Reference;
@@ -360,10 +361,7 @@ impl Inquiry<'_> {
 
     fn in_tar(&mut self, path: &Path, files: &TarFiles<'_, ArchiveFile>, name: Option<&str>) -> Result<(), Stop> {
         let has_images = files.names().any(|name| name == b"index.json");
-        let sealed = files.names().filter_map(|name| std::str::from_utf8(name).ok()?.strip_suffix(release::FILE));
-        let folder = sealed.filter(|folder| folder.is_empty() || folder.ends_with('/') && folder.matches('/').count() == 1).min();
-        let folder = folder.filter(|folder| !folder.is_empty() || !has_images).map(str::to_owned);
-        let Some(folder) = folder else {
+        let Some(folder) = sealed_folder(files, has_images) else {
             // What is started from an archive could stand beside its images, which alone are signed.
             let of_images = |name: &[u8]| IMAGES.iter().any(|known| known.as_bytes() == name) || name.starts_with(b"blobs/");
             let sealed = |name: &[u8]| SEALS.iter().any(|known| known.as_bytes() == name);
@@ -380,13 +378,7 @@ impl Inquiry<'_> {
 
     /// Reads files in full and compares them with what the statement promises.
     fn files(&mut self, expected: &[(&str, FileDigest, u64)], open: &Open<'_>) -> Result<(), Stop> {
-        let task = self.context.screen.work("verify", Some(expected.iter().map(|(_, _, size)| size).sum()), Unit::Bytes);
-        let mut found: BTreeMap<String, FoundFile> = BTreeMap::new();
-        for (name, _, size) in expected {
-            task.detail(name);
-            found.insert((*name).to_owned(), digest(open, name, *size, &*task)?);
-        }
-        let (count, bytes) = verdict::files(expected.iter().copied(), &found)?;
+        let (count, bytes) = compare(expected, open, self.context)?;
         if count > 0 {
             self.checked(Check::Files { count, bytes });
         }
@@ -504,12 +496,7 @@ impl Inquiry<'_> {
             }
             return Ok(());
         };
-        let refused = finding.outcome() == Outcome::Refused;
-        let colon = language.choose(":", " :");
-        let message = format!("{}, {}{colon} {sentence}", words::verdict(refused, language), finding.code());
-        let failure = if refused { Failure::no(message) } else { Failure::world(message) };
-        let failure = failure.hint(words::advice(&finding, language));
-        Err(in_language(failure, language))
+        Err(refusal(&finding, language))
     }
 
     fn json(&self, target: &str, sentence: &str, finding: Option<&Finding>) -> Value {
@@ -573,6 +560,71 @@ fn beside(path: &Path) -> Result<Option<LayoutFolder>, Failure> {
         Handed::Folder(folder) => Ok(Some(folder)),
         Handed::File(_) => Ok(None),
     }
+}
+
+/// Returns the folder of a download, with its slash: that with the statement in it.
+fn sealed_folder(files: &TarFiles<'_, ArchiveFile>, has_images: bool) -> Option<String> {
+    let sealed = files.names().filter_map(|name| std::str::from_utf8(name).ok()?.strip_suffix(release::FILE));
+    let folder = sealed.filter(|folder| folder.is_empty() || folder.ends_with('/') && folder.matches('/').count() == 1).min();
+    folder.filter(|folder| !folder.is_empty() || !has_images).map(str::to_owned)
+}
+
+/// A download that is what the statement in it says, whoever signed that.
+pub struct Whole {
+    /// Its folder, with the slash.
+    pub folder: String,
+    /// The bytes of the statement's file.
+    pub seal: Vec<u8>,
+    pub release: Release,
+}
+
+/// Reads a download in full, and compares it with the statement in it. Nothing is asked of who signed.
+pub fn whole(path: &Path, context: &Context<'_>) -> Result<Whole, Failure> {
+    let file = match layout::open(path).map_err(|error| from_layout(&error))? {
+        Handed::File(file) => file,
+        Handed::Folder(_) => {
+            return Err(Failure::project(format!("`{}` is a folder", path.display())).hint("name the download itself"));
+        }
+    };
+    whole_tar(path, &file, context).map_err(|finding| refusal(&finding, context.language))
+}
+
+fn whole_tar(path: &Path, file: &ArchiveFile, context: &Context<'_>) -> Result<Whole, Finding> {
+    let files = TarFiles::new(file).map_err(|error| from_archive(path, error))?;
+    let none = || Finding::NoSignature { place: path.display().to_string(), others: Vec::new() };
+    let folder = sealed_folder(&files, false).ok_or_else(none)?;
+    let name = format!("{folder}{}", release::FILE);
+    let seal = small(&files, &name)?.ok_or_else(|| Finding::Missing { name: name.clone() })?;
+    let release = release::parse(&parse_bundle(&seal, &name)?).map_err(|error| Finding::Changed {
+        name,
+        expected: String::new(),
+        found: error.to_string(),
+    })?;
+    listed_only(&files, &folder, &release)?;
+    let expected: Vec<_> = release.files().filter(|(name, ..)| name.starts_with(&folder)).collect();
+    compare(&expected, &|name| files.open(name), context)?;
+    Ok(Whole { folder, seal, release })
+}
+
+/// Reads files in full and compares them with what is promised of them. Returns how many there are, and their bytes.
+fn compare(expected: &[(&str, FileDigest, u64)], open: &Open<'_>, context: &Context<'_>) -> Result<(usize, u64), Finding> {
+    let task = context.screen.work("verify", Some(expected.iter().map(|(_, _, size)| size).sum()), Unit::Bytes);
+    let mut found: BTreeMap<String, FoundFile> = BTreeMap::new();
+    for (name, _, size) in expected {
+        task.detail(name);
+        found.insert((*name).to_owned(), digest(open, name, *size, &*task)?);
+    }
+    verdict::files(expected.iter().copied(), &found)
+}
+
+/// Says in the person's language why something is not good.
+fn refusal(finding: &Finding, language: Language) -> Failure {
+    let refused = finding.outcome() == Outcome::Refused;
+    let colon = language.choose(":", " :");
+    let sentence = words::sentence(finding, language);
+    let message = format!("{}, {}{colon} {sentence}", words::verdict(refused, language), finding.code());
+    let failure = if refused { Failure::no(message) } else { Failure::world(message) };
+    in_language(failure.hint(words::advice(finding, language)), language)
 }
 
 /// Refuses a download in which something stands that the statement does not name.
