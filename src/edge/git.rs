@@ -3,9 +3,13 @@
 //! git is asked with no configuration of the user but who they are, no hooks, no prompts, and no environment that points elsewhere.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use crate::model::tree::TreePath;
 
 /// Bytes of a file in a commit, or of any answer, at most.
 const LIMIT: usize = 64 << 20;
@@ -25,6 +29,12 @@ pub enum GitError {
     Failed { action: &'static str, said: String },
     #[error("git answered something else than {expected}")]
     Answer { expected: &'static str },
+    #[error("cannot write `{path}`")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl GitError {
@@ -35,7 +45,7 @@ impl GitError {
             Self::Missing => Some("install it: `apt install git`"),
             Self::NoRepository { .. } => Some("a release names the commit it was made from: `git init`, then commit the project"),
             Self::NoCommit { .. } => Some("commit the project first"),
-            Self::Failed { .. } | Self::Start(_) | Self::Answer { .. } => None,
+            Self::Failed { .. } | Self::Start(_) | Self::Answer { .. } | Self::Write { .. } => None,
         }
     }
 }
@@ -110,6 +120,51 @@ impl Git {
         names.map(|name| text(name.to_vec())).collect()
     }
 
+    /// Returns whether the repository has a commit, by its 40 hexadecimal digits.
+    pub fn has(&self, commit: &str) -> Result<bool, GitError> {
+        match self.run("look for the commit", ["cat-file", "-e", &format!("{commit}^{{commit}}")]) {
+            Ok(_) => Ok(true),
+            Err(GitError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes files of a commit, as it has them and without any conversion, into an empty folder: those that stand at or below
+    /// these paths of the folder. Links to other repositories are left out.
+    ///
+    /// # Errors
+    /// Refuses paths that lead elsewhere.
+    pub fn export(&self, commit: &str, paths: &[&str], into: &Path) -> Result<(), GitError> {
+        let list = ["ls-tree", "-r", "-z", commit, "--"].into_iter().chain(paths.iter().copied());
+        let list = self.run("list the files of the commit", list)?;
+        let wrong = || GitError::Answer { expected: "a list of files" };
+        let mut links = Vec::new();
+        for line in list.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
+            let line = text(line.to_vec())?;
+            let (about, name) = line.split_once('\t').ok_or_else(wrong)?;
+            let mut about = about.split(' ');
+            let (Some(mode), Some("blob"), Some(object)) = (about.next(), about.next(), about.next()) else { continue };
+            let plain = TreePath::parse(name.as_bytes()).is_ok_and(|path| !path.is_root() && path.as_bytes() == name.as_bytes());
+            if !plain {
+                return Err(wrong());
+            }
+            let content = self.run("read a file of the commit", ["cat-file", "blob", object])?;
+            let path = into.join(name);
+            let failed = |source| GitError::Write { path: path.clone(), source };
+            fs::create_dir_all(path.parent().unwrap_or(into)).map_err(failed)?;
+            match mode {
+                // Links come last, so that no file is written through one.
+                "120000" => links.push((path, content)),
+                _ => fs::write(&path, content).map_err(failed)?,
+            }
+        }
+        for (path, target) in links {
+            let failed = |source| GitError::Write { path: path.clone(), source };
+            std::os::unix::fs::symlink(OsStr::from_bytes(&target), &path).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Runs git with these arguments and returns what it printed.
     ///
     /// # Errors
@@ -158,8 +213,6 @@ fn text(bytes: Vec<u8>) -> Result<String, GitError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn repository() -> (tempfile::TempDir, Git) {

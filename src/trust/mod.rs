@@ -7,12 +7,14 @@
 //! simple      the older form of a signature, which podman and skopeo read
 //! release     the statement on a whole release          keyring   which keys a root key vouches for
 //! provenance  what an image was made from, and how    results   what its tests found
+//! rebuilt     what came of making a release again
 //! ```
 
 pub mod bundle;
 pub mod key;
 pub mod keyring;
 pub mod provenance;
+pub mod rebuilt;
 pub mod release;
 pub mod results;
 pub mod sign;

@@ -52,6 +52,7 @@ use crate::model::language::Language;
 use crate::screen::Screen;
 
 /// What the command line and the environment said, read once.
+#[derive(Clone)]
 pub struct Context<'a> {
     /// The folder in which, or above which, `parvis.yaml` is looked for.
     pub folder: PathBuf,

@@ -82,6 +82,27 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
+/// Fetches the image of one manifest into a layout of its own, where it has this name. What the store has is not fetched again.
+pub fn into_layout(
+    remote: &Remote,
+    manifest: &BlobDigest,
+    name: &str,
+    store: &Store,
+    folder: &Path,
+    context: &Context<'_>,
+) -> Answer {
+    let lost = || absent(&remote.name().at(*manifest).to_string());
+    let (media_type, bytes) = remote.document(manifest).map_err(from_repository)?.ok_or_else(lost)?;
+    let descriptor = Descriptor::of(media_type, &bytes);
+    let top = Top { descriptor: descriptor.clone(), index: None, manifests: vec![descriptor] };
+    let images = fetch(remote, &top, store, context)?;
+    let blobs = top.keep(store, &images)?;
+    let annotations = [(REF_NAME.to_owned(), name.to_owned())].into();
+    let index = oci::write_index(&[Descriptor { annotations, ..top.descriptor }])
+        .map_err(|error| Failure::bug("the index cannot be written").because(error))?;
+    output::write_layout(folder, &blobs, &index.bytes).map(drop).map_err(from_output)
+}
+
 fn absent(name: &str) -> Failure {
     Failure::no(format!("there is no `{}`", shown(name)))
         .hint("check the name and the tag; a registry may also say so of what is not for everybody: log in with `docker login`")

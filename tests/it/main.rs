@@ -1,5 +1,6 @@
 //! All integration tests: one binary, one module per subject.
 
+mod again;
 mod architecture;
 mod bundle;
 mod changelog;

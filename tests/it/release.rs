@@ -14,13 +14,13 @@ use crate::kit::project::{Project, Said};
 use crate::kit::world;
 
 /// A project in version control, with a key and a registry.
-struct Maker {
+pub struct Maker {
     _repo: Repo,
-    project: Project,
+    pub project: Project,
 }
 
 impl Maker {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let repo = world::archive();
         let project = Project::sample(&repo);
         project.run(&["lock"], 0);
@@ -36,25 +36,25 @@ impl Maker {
         maker
     }
 
-    fn commit(&self) {
+    pub fn commit(&self) {
         self.project.git(&["add", "-A"]);
         self.project.git(&["commit", "--quiet", "--allow-empty", "-m", "all"]);
     }
 
     /// Returns the one file of a release for this platform, and the name of the folder in it.
-    fn download(&self, number: &str) -> (PathBuf, String) {
+    pub fn download(&self, number: &str) -> (PathBuf, String) {
         let name = format!("tests-{number}-{ARCHITECTURE}");
         (self.project.path().join(format!("out/release/{number}/{name}.tar")), name)
     }
 
-    fn run(&self, arguments: &[&str], code: i32) -> Said {
+    pub fn run(&self, arguments: &[&str], code: i32) -> Said {
         let output = self.project.parvis(arguments).env("PARVIS_PASSPHRASE", "correct horse").output().unwrap();
         let said = Said::from(&output);
         assert_eq!(output.status.code(), Some(code), "parvis {}\n{}{}", arguments.join(" "), said.out, said.err);
         said
     }
 
-    fn release(&self, registry: &Registry, arguments: &[&str], code: i32) -> Said {
+    pub fn release(&self, registry: &Registry, arguments: &[&str], code: i32) -> Said {
         let to = format!("{}/parish", registry.host());
         self.run(&[&["--json"], arguments, &["--to", &to]].concat(), code)
     }

@@ -7,9 +7,9 @@ mod delta;
 mod documents;
 mod downloads;
 pub mod kept;
-mod prepare;
+pub mod prepare;
 pub mod promote;
-mod publish;
+pub mod publish;
 pub mod yank;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! `parvis verify`: whether something is genuine, unchanged and of its time, with nothing but itself and a trusted key.
 
+mod again;
+mod again_words;
 mod gather;
 mod memory;
 mod words;
@@ -34,6 +36,7 @@ use crate::screen::{Task, Unit};
 use crate::trust::bundle::Bundle;
 use crate::trust::key::{Fingerprint, KeyError};
 use crate::trust::keyring::{self, Keyring};
+use crate::trust::rebuilt::Rebuilt;
 use crate::trust::release;
 use crate::trust::verdict::{
     self, Anchor, Evidence, Finding, FoundFile, GoodImage, GoodRelease, ImageQuestion, Outcome, Question, Signer, Trust,
@@ -50,7 +53,7 @@ const IMAGES: [&str; 5] = ["index.json", "manifest.json", "oci-layout", "reposit
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 good, 1 refused, 3 could not decide. Codes of verdicts: E01 no signature, E02 unknown key, \
+    after_help = "Exit codes: 0 good (with --rebuild: and the same), 1 refused (or it differs), 3 could not decide. Codes of verdicts: E01 no signature, E02 unknown key, \
     E03 changed, E04 about something else, E05 older than what was seen, E06 past its time, E07 key replaced or revoked, \
     E08 wrong clock, E09 missing, E10 unusable key, E11 cannot be read or reached."
 )]
@@ -73,6 +76,8 @@ pub struct Arguments {
     /// Do not download the layers of an image in a registry: only its signatures and documents are looked at
     #[arg(long)]
     skip_layers: bool,
+    #[command(flatten)]
+    again: again::Options,
     #[command(flatten)]
     reach: Reach,
 }
@@ -116,7 +121,17 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     {
         remember(&Memory::new(&context.state), release)?;
     }
-    inquiry.answer(&target, finding)
+    if !arguments.again.rebuild {
+        return inquiry.answer(&target, finding, None);
+    }
+    if let Some(good) = inquiry.release.clone().filter(|_| finding.is_none()) {
+        let rebuilt = again::again(&arguments.again, &arguments.reach, context, &target, &good)?;
+        inquiry.answer(&target, None, Some(&rebuilt))?;
+        return again::show(&rebuilt, context);
+    }
+    inquiry.answer(&target, finding, None)?;
+    // A bad signature has ended this already: what is left is a good one that is of no release.
+    Err(again_words::no_release(&target, context.language))
 }
 
 /// One question, and what was found so far.
@@ -472,7 +487,7 @@ impl Inquiry<'_> {
         self.checks.iter().any(|check| matches!(check, Check::Blobs { .. } | Check::Files { .. }))
     }
 
-    fn answer(&self, target: &str, finding: Option<Finding>) -> Answer {
+    fn answer(&self, target: &str, finding: Option<Finding>, rebuilt: Option<&Rebuilt>) -> Answer {
         let language = self.context.language;
         let day =
             |good: &GoodRelease| (good.release.product.to_string(), good.release.version.to_string(), good.release.issued.day());
@@ -482,7 +497,11 @@ impl Inquiry<'_> {
             |finding| words::sentence(finding, language),
         );
         if self.context.json {
-            self.context.screen.document(&self.json(target, &sentence, finding.as_ref()));
+            let mut document = self.json(target, &sentence, finding.as_ref());
+            if self.arguments.again.rebuild {
+                document["rebuild"] = json!(rebuilt);
+            }
+            self.context.screen.document(&document);
         }
         let Some(finding) = finding else {
             if !self.context.json {
