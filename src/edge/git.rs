@@ -113,6 +113,29 @@ impl Git {
         Ok(lines.map(|line| String::from_utf8_lossy(line[3..].strip_prefix(prefix).unwrap_or(&line[3..])).into_owned()).collect())
     }
 
+    /// Returns the files below these paths of the folder that are otherwise than in a commit, or are not in it and not ignored.
+    ///
+    /// # Errors
+    /// Where the repository does not have the commit.
+    pub fn changed_since(&self, commit: &str, below: &[&str]) -> Result<Vec<String>, GitError> {
+        let whole = format!("{commit}^{{commit}}");
+        self.run("find the commit", ["cat-file", "-e", &whole])?;
+        let listed = |arguments: &[&str]| -> Result<Vec<u8>, GitError> {
+            let all: Vec<&str> = arguments.iter().copied().chain(["--"]).chain(below.iter().copied()).collect();
+            self.run("compare with the commit", all)
+        };
+        let mut answer = listed(&["diff", "--name-only", "-z", "--relative", "--no-renames", "--no-ext-diff", commit])?;
+        answer.extend(listed(&["ls-files", "--others", "--exclude-standard", "-z"])?);
+        let mut changed: Vec<String> = answer
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect();
+        changed.sort();
+        changed.dedup();
+        Ok(changed)
+    }
+
     /// Returns the paths of all files of the commit, relative to the folder.
     pub fn files(&self) -> Result<Vec<String>, GitError> {
         let answer = self.run("list the files of the commit", ["ls-tree", "-r", "-z", "--name-only", "HEAD", "."])?;

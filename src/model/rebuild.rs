@@ -16,7 +16,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::digest::FileDigest;
+use super::digest::{BlobDigest, FileDigest};
+use super::name::ImageName;
 use super::number::{Number, Stage};
 
 /// The folder's name in a project.
@@ -99,6 +100,18 @@ pub struct Record {
     pub base_lock: FileDigest,
     /// The digest of the lock that it gave.
     pub lock: FileDigest,
+    /// All images as they were afterwards.
+    #[serde(default)]
+    pub all: Vec<RecordedImage>,
+}
+
+/// An image that a rebuild left, built anew or not.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RecordedImage {
+    pub name: ImageName,
+    /// By Debian's name.
+    pub platform: String,
+    pub manifest: BlobDigest,
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The folder `releases/`: one record per numbered release, written by `parvis release` and kept in version control.
 //!
-//! `releases/1.4.0.yaml` says what was released, `releases/1.4.0.lock` is the lock that it was built from, `releases/1.4.0.md` and
-//! `releases/1.4.0.fr.md` tell people. What is signed is the release statement; the record repeats it for those who read the repository.
+//! `releases/1.4.0.yaml` says what was released, `releases/1.4.0.lock` is the lock that it was built from, `releases/1.4.0.sigstore.json`
+//! is the signed statement and `releases/keyring.sigstore.json` the list of keys that goes with it. The record repeats the statement for those
+//! who read the repository.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

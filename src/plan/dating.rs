@@ -9,7 +9,7 @@ use crate::model::name::{Architecture, ImageName};
 use crate::model::recipe::Recipe;
 
 /// Gives images that are what they were the date that they had: those whose packages and PHP projects are the same, and which stand
-/// on, take from and are made with images that are. So a fix gives a new digest to the images that it touches, and to no other.
+/// on and take from images that are. So a fix gives a new digest to the images that it touches, and to no other.
 ///
 /// To be called again when a lock's Composer projects were decided.
 pub fn keep_dates(lock: &mut Lock, previous: &Lock, catalog: &Catalog) {
@@ -29,10 +29,12 @@ pub fn keep_dates(lock: &mut Lock, previous: &Lock, catalog: &Catalog) {
     }
 }
 
-/// Returns the images that one stands on, takes from or is made with.
+/// Returns the images that one stands on or takes from.
+///
+/// Those in which Composer runs, or by which its platform is checked, leave nothing of theirs in the image: a fix in one of them has
+/// the installation made again, and as long as that gives the same files, it is the same image.
 fn needs(recipe: &Recipe) -> impl Iterator<Item = &ImageName> {
-    let composer = recipe.composer.iter().flat_map(|rule| [&rule.with, &rule.platform]);
-    parent(recipe).into_iter().chain(recipe.copies.iter().map(|copy| &copy.from)).chain(composer)
+    parent(recipe).into_iter().chain(recipe.copies.iter().map(|copy| &copy.from))
 }
 
 /// Returns whether two locks decide the same of what is an image's own.

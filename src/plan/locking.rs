@@ -657,7 +657,10 @@ mod tests {
 
     fn catalog(recipes: &[(&str, &str, &str)]) -> Catalog {
         let files = recipes.iter().map(|(name, from, packages)| {
-            let text = format!("description: x\nfrom: {from}\npackages: [{packages}]\n");
+            let mut text = format!("description: x\nfrom: {from}\npackages: [{packages}]\n");
+            if *name == "project" {
+                text = "description: x\nfrom: scratch\ncomposer:\n  project: p\n  to: /app\n  with: tls\n  platform: tls\n  owner: \"root:root\"\n  mode: \"0440\"\n".into();
+            }
             (name.parse().unwrap(), Source::new(&format!("recipes/{name}.yaml"), &text))
         });
         Catalog::parse(files.collect(), &BTreeMap::new()).unwrap()
@@ -803,6 +806,20 @@ mod tests {
         assert_eq!(world.lock(Some(&second), &Mode::Security).unwrap(), second, "a decision that stands is not dated anew");
         let third = world.lock(Some(&second), &Mode::Update(BTreeSet::from(["web".parse().unwrap()]))).unwrap();
         assert_eq!(dates(&third), ["base 0", "mail 0", "tls 1000", "web 2000"]);
+    }
+
+    #[test]
+    fn an_image_whose_project_is_installed_with_a_fixed_one_keeps_its_date() {
+        let recipes = [("tls", "scratch", "ssl, bash"), ("project", "scratch", "")];
+        let mut world = World::new(&recipes, &NEW, &FIXES);
+        let first = World::new(&recipes, &OLD, &[]).lock(None, &Mode::Keep).unwrap();
+        world.date += 1000;
+        let second = world.lock(Some(&first), &Mode::Security).unwrap();
+        let date = |name: &str| {
+            let image = second.images.iter().find(|image| image.name.as_str() == name).unwrap();
+            second.date(image) - DATE
+        };
+        assert_eq!((date("tls"), date("project")), (1000, 0));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `parvis affected`: which of the locks, releases, rebuilds and images that are at hand a hole or an advisory touches.
 //!
-//! A package is touched where it is older than the version whose changelog says that it closed the hole. What no changelog names is not
-//! known, and never called good.
+//! A package is touched where it is older than the newest version whose changelog names the hole: one that was closed badly and closed again
+//! is closed since then. What a tracker's file says of a source goes before its changelogs. What nothing names is not known, and never
+//! called good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,6 +15,8 @@ use super::changelogs::Reading;
 use super::held::{self, Of};
 use super::lists;
 use super::lock::Allowed;
+use super::published;
+use super::registry::Reach;
 use super::workplace::{LOCK_FILE, Workplace, open_store, read_lock};
 use super::{Answer, Context};
 use crate::debian::changelog::{Advisory, Changelog};
@@ -24,6 +27,9 @@ use crate::model::lock::{Lock, LockedPackage};
 use crate::model::name::{ImageName, PackageName};
 use crate::model::{rebuild, releases};
 use crate::plan::news::{available, source_version};
+
+/// Releases of one registry that are looked into, the newest first.
+const MOST_RELEASES: usize = 200;
 
 /// Options of `parvis affected`.
 #[derive(Debug, clap::Args)]
@@ -38,11 +44,16 @@ pub struct Arguments {
     /// Layouts or archives to look into, beside the project's lock, releases and rebuilds
     #[arg(value_name = "FILE")]
     images: Vec<String>,
+    /// Registry, perhaps with a path, whose releases are looked into as well; may be given several times
+    #[arg(long = "in", value_name = "REGISTRY/PREFIX")]
+    registries: Vec<String>,
     /// A file of Debian's security tracker: its JSON, or its list of advisories
     #[arg(long, value_name = "FILE")]
     tracker: Option<PathBuf>,
     #[command(flatten)]
     allowed: Allowed,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 /// What is said of one source package somewhere.
@@ -59,21 +70,23 @@ struct Finding {
     images: Vec<ImageName>,
 }
 
-/// What closed the hole: source, version, and whether the tracker said so.
-type Fixes = Vec<(PackageName, Option<Version>)>;
+/// What closed the hole, by source package; nothing where it is known and open.
+type Fixes = BTreeMap<PackageName, Option<Version>>;
 
 /// Says what a hole touches.
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let workplace = Workplace::open(context)?;
     let store = open_store(context)?;
     let current = workplace.lock_if_any()?;
-    let places = places(&workplace, context, &arguments.images)?;
+    let places = places(&workplace, context, arguments)?;
     let lists = lists::read(&workplace, context, &store, current.as_ref(), &arguments.allowed.names())?;
     let mut names = BTreeSet::from([arguments.id]);
-    let mut fixes = Fixes::new();
+    let mut tracked_fixes = Fixes::new();
     if let Some(path) = &arguments.tracker {
         let Tracked { said, holes } = tracked(&workplace, path, &arguments.id)?;
-        fixes.extend(said.into_iter().map(|said| (said.source, said.fixed)));
+        for said in said {
+            later(&mut tracked_fixes, said.source, said.fixed);
+        }
         names.extend(holes);
     }
     // Newer packages tell of fixes that are missing; their changelogs are fetched. Of the others, what is at hand is read.
@@ -96,7 +109,11 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let mut read = reading(false).changelogs(&newer.iter().map(|packages| packages.iter().collect()).collect::<Vec<_>>())?;
     read.extend(reading(true).changelogs(&own.iter().map(|packages| packages.iter().collect()).collect::<Vec<_>>())?);
     let read: Vec<Changelog> = read.into_iter().flatten().collect();
-    fixes.extend(read.iter().flat_map(|changelog| closed(changelog, &names)));
+    let mut fixes = Fixes::new();
+    for (source, version) in read.iter().filter_map(|changelog| closed(changelog, &names)) {
+        later(&mut fixes, source, Some(version));
+    }
+    fixes.extend(tracked_fixes);
     let findings = findings(&places, &fixes);
     let unread = total - read.len();
     let shown = arguments.id.to_string();
@@ -124,8 +141,8 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Ok(())
 }
 
-/// Returns everything that is looked into: the project's lock, those of releases and rebuilds, and what was named.
-fn places(workplace: &Workplace, context: &Context<'_>, images: &[String]) -> Result<Vec<Of>, Failure> {
+/// Returns everything that is looked into: the project's lock, those of releases and rebuilds, those of registries, and what was named.
+fn places(workplace: &Workplace, context: &Context<'_>, arguments: &Arguments) -> Result<Vec<Of>, Failure> {
     let mut paths = vec![LOCK_FILE.to_owned()];
     for name in workplace.folder.entries(releases::FOLDER)? {
         if name.ends_with(".lock") {
@@ -139,8 +156,19 @@ fn places(workplace: &Workplace, context: &Context<'_>, images: &[String]) -> Re
     for path in paths {
         places.extend(read_lock(&workplace.folder, &path)?.map(|lock| held::of_lock(lock, &path)));
     }
-    for image in images {
-        places.push(held::find(workplace, context, Some(image))?);
+    for prefix in &arguments.registries {
+        let numbers = published::numbers(context, prefix, &arguments.reach)?;
+        if numbers.is_empty() {
+            return Err(
+                Failure::world(format!("`{prefix}` has no releases")).hint("write it as `registry:` in `parvis.yaml` has it")
+            );
+        }
+        for number in numbers.into_iter().rev().take(MOST_RELEASES) {
+            places.extend(held::of_registry(context, prefix, number, &arguments.reach)?);
+        }
+    }
+    for image in &arguments.images {
+        places.push(held::find(workplace, context, Some(image), None, &arguments.reach)?);
     }
     if places.is_empty() {
         return Err(Failure::project(format!("there is no `{LOCK_FILE}` and no release to look into")).hint("run `parvis lock`"));
@@ -169,25 +197,31 @@ fn by_source(lock: &Lock) -> Vec<Vec<LockedPackage>> {
     sources.into_values().collect()
 }
 
-/// Returns the uploads of a changelog that name one of these, the first that did for each source.
-fn closed(changelog: &Changelog, names: &BTreeSet<Advisory>) -> Fixes {
-    let mut naming = changelog
+/// Returns the newest upload of a changelog that names one of these.
+///
+/// An older one that names it as well may have closed it badly. A newer one may only repeat it, as merged branches do; then a package is
+/// called affected that is not, which is the better mistake.
+fn closed(changelog: &Changelog, names: &BTreeSet<Advisory>) -> Option<(PackageName, Version)> {
+    let naming = changelog
         .entries
         .iter()
         .filter(|entry| entry.advisories().iter().any(|found| names.iter().any(|name| name.covers(found))));
-    // Merged branches name it again later; the oldest upload is the one that closed it.
-    naming.next_back().map(|entry| (entry.source.clone(), Some(entry.version.clone()))).into_iter().collect()
+    naming.max_by(|left, right| left.version.cmp(&right.version)).map(|entry| (entry.source.clone(), entry.version.clone()))
+}
+
+/// Takes in what closed it for a source: the later of two versions, and none where one says that it is open.
+fn later(fixes: &mut Fixes, source: PackageName, version: Option<Version>) {
+    match fixes.get_mut(&source) {
+        None => drop(fixes.insert(source, version)),
+        Some(known) => *known = known.take().zip(version).map(|(known, version)| known.max(version)),
+    }
 }
 
 fn findings(places: &[Of], fixes: &Fixes) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for Of { held, shown, .. } in places {
         for held in held {
-            let of_source: Vec<&Option<Version>> =
-                fixes.iter().filter(|(source, _)| *source == held.source).map(|(_, version)| version).collect();
-            let Some(cure) = of_source.iter().copied().min_by(|left, right| order(left.as_ref(), right.as_ref())) else {
-                continue;
-            };
+            let Some(cure) = fixes.get(&held.source) else { continue };
             let Ok(have) = held.source_version.parse::<Version>() else { continue };
             let has_fix = cure.as_ref().is_some_and(|cure| have >= *cure);
             let finding = Finding {
@@ -210,11 +244,6 @@ fn findings(places: &[Of], fixes: &Fixes) -> Vec<Finding> {
         finding.images.dedup();
     }
     findings
-}
-
-/// A version that closed it comes before none.
-fn order(left: Option<&Version>, right: Option<&Version>) -> std::cmp::Ordering {
-    (left.is_none(), left).cmp(&(right.is_none(), right))
 }
 
 impl Finding {

@@ -81,7 +81,7 @@ pub fn carry_out(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) 
 }
 
 /// Brings everything to hand that a plan takes from elsewhere.
-fn prepare(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) -> Answer {
+pub fn prepare(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>) -> Answer {
     let Planned { workplace, plan, names, .. } = planned;
     let wanted = site.wanted(plan)?;
     fetch(context, workplace, site, &wanted)?;

@@ -1,20 +1,24 @@
 //! What is asked about: the project's lock, that of a release or of a rebuild, or the images of a layout or an archive.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use super::Context;
 use super::image::{from_layout, refused};
-use super::workplace::{LOCK_FILE, Workplace, read_lock};
+use super::published;
+use super::registry::Reach;
+use super::workplace::{LOCK_FILE, LOCK_LIMIT, Workplace, parse_lock, read_lock};
+use crate::bundle::manifest::ARCHIVE;
 use crate::edge::layout::{self, Handed};
 use crate::failure::Failure;
-use crate::image::archive::{self, Files, FoundImage, TarFiles};
+use crate::image::archive::{self, ArchiveError, Files, FoundImage, TarFiles};
 use crate::image::diff::STATUS;
 use crate::image::reader::{self, Hashing, Limits};
 use crate::model::lock::Lock;
 use crate::model::name::{ImageName, Suite};
 use crate::model::number::Number;
-use crate::model::releases;
+use crate::model::{rebuild, releases};
 use crate::plan::news::{Held, order};
 
 /// The packages that somebody has.
@@ -28,29 +32,86 @@ pub struct Of {
     pub shown: String,
 }
 
-/// Finds what is asked about; the project's lock where nothing is named.
-pub fn find(workplace: &Workplace, context: &Context<'_>, what: Option<&str>) -> Result<Of, Failure> {
-    let Some(what) = what else {
-        let lock = workplace.lock_if_any()?.ok_or_else(|| {
+/// Finds what is asked about; the project's lock where nothing is named. `kept_in` is a registry that has releases.
+pub fn find(
+    workplace: &Workplace,
+    context: &Context<'_>,
+    what: Option<&str>,
+    kept_in: Option<&str>,
+    reach: &Reach,
+) -> Result<Of, Failure> {
+    let own = || {
+        workplace.lock_if_any()?.ok_or_else(|| {
             Failure::project(format!("there is no `{LOCK_FILE}`: nothing is decided yet")).hint("run `parvis lock`")
-        })?;
-        return Ok(of_lock(lock, LOCK_FILE));
+        })
     };
-    if what.parse::<Number>().is_ok() {
-        let path = format!("{}/{what}.lock", releases::FOLDER);
-        let lock = read_lock(&workplace.folder, &path)?.ok_or_else(|| {
-            Failure::project(format!("there is no `{path}`: no release `{what}` is known here"))
-                .hint("fetch the project's newest state, or name an image's archive")
-        })?;
-        return Ok(of_lock(lock, &path));
+    let Some(what) = what else { return Ok(of_lock(own()?, LOCK_FILE)) };
+    if let Some(of) = numbered(workplace, context, what, kept_in, reach)? {
+        return Ok(of);
+    }
+    if let Some(name) = what.parse::<ImageName>().ok().filter(|name| workplace.catalog.recipe(name).is_some()) {
+        let Of { mut held, lock, .. } = of_lock(own()?, LOCK_FILE);
+        held.retain(|held| held.images.contains(&name));
+        for held in &mut held {
+            held.images.retain(|image| *image == name);
+        }
+        return Ok(Of { held, images: vec![name], lock, shown: format!("{what} in {LOCK_FILE}") });
     }
     let found = layout::locate(what).filter(|(_, name)| name.is_none());
     let (path, _) = found.ok_or_else(|| {
-        Failure::project(format!("`{what}` is neither the number of a release nor a layout or archive"))
-            .hint("leave it out for the project's own lock")
+        Failure::project(format!("`{what}` is neither an image of the project, the number of a release, nor a folder or archive"))
+            .hint("leave it out for the project's own lock; an image in a registry is fetched with `parvis pull` first")
     })?;
+    let shown = path.display().to_string();
+    // The folder of a release or of a rebuild has the lock beside all else.
+    let lock = path.join(LOCK_FILE);
+    if lock.is_file()
+        && !path.join("index.json").exists()
+        && let Handed::Folder(folder) = layout::open(&path).map_err(|error| from_layout(&error))?
+    {
+        let unreadable = |error: std::io::Error| Failure::world(format!("cannot read `{}`", lock.display())).because(error);
+        let (_, file) = folder.open(LOCK_FILE).map_err(unreadable)?.ok_or_else(|| unreadable(ErrorKind::NotFound.into()))?;
+        let mut bytes = Vec::new();
+        file.take(LOCK_LIMIT).read_to_end(&mut bytes).map_err(unreadable)?;
+        return Ok(of_lock(parse_lock(bytes, &lock.display().to_string())?, &lock.display().to_string()));
+    }
     let held = of_path(context, &path)?;
-    Ok(Of { images: order(held.iter().flat_map(|held| &held.images)), held, lock: None, shown: path.display().to_string() })
+    Ok(Of { images: order(held.iter().flat_map(|held| &held.images)), held, lock: None, shown })
+}
+
+/// Finds the lock of a release or of a rebuild: in the project, else in the registry.
+fn numbered(
+    workplace: &Workplace,
+    context: &Context<'_>,
+    what: &str,
+    kept_in: Option<&str>,
+    reach: &Reach,
+) -> Result<Option<Of>, Failure> {
+    let rebuilt = what.parse::<rebuild::Name>().is_ok();
+    let Some(number) = what.parse::<Number>().ok().map(Some).or_else(|| rebuilt.then_some(None)) else { return Ok(None) };
+    let paths = [format!("{}/{what}.lock", releases::FOLDER), format!("{}/{what}/{LOCK_FILE}", rebuild::FOLDER)];
+    for path in paths.iter().filter(|path| kept_in.is_none() && (rebuilt || path.ends_with(".lock"))) {
+        if let Some(lock) = read_lock(&workplace.folder, path)? {
+            return Ok(Some(of_lock(lock, path)));
+        }
+    }
+    if let (Some(number), Some(prefix)) = (number, kept_in.or(workplace.project.registry.as_deref()))
+        && let Some(of) = of_registry(context, prefix, number, reach)?
+    {
+        return Ok(Some(of));
+    }
+    Err(Failure::project(format!("there is no `{}`: no release `{what}` is known here", paths[0]))
+        .hint("fetch the project's newest state, name an image's archive, or a registry that has the release with `--in`"))
+}
+
+/// Returns the lock that a registry has of a release; nothing where it has no such release.
+pub fn of_registry(context: &Context<'_>, prefix: &str, number: Number, reach: &Reach) -> Result<Option<Of>, Failure> {
+    let Some(found) = published::find(context, prefix, number, reach)? else { return Ok(None) };
+    let place = published::place(prefix, number);
+    let bytes = found
+        .file(LOCK_FILE, LOCK_LIMIT)?
+        .ok_or_else(|| Failure::world(format!("`{place}` has no `{LOCK_FILE}`")).hint("ask those who publish there"))?;
+    Ok(Some(of_lock(parse_lock(bytes, &place)?, &place)))
 }
 
 /// Returns what a lock says.
@@ -69,8 +130,17 @@ pub fn of_path(context: &Context<'_>, path: &Path) -> Result<Vec<Held>, Failure>
     match layout::open(path).map_err(|error| from_layout(&error))? {
         Handed::Folder(folder) => of_files(context, &folder, path),
         Handed::File(file) => {
-            let files = TarFiles::new(&file).map_err(|error| refused(path, error.into()))?;
-            of_files(context, &files, path)
+            let wrong = |error: ArchiveError| refused(path, error.into());
+            let files = TarFiles::new(&file).map_err(wrong)?;
+            // The images of a download are an archive in its one folder.
+            let inner = files.names().find(|name| {
+                let folder = name.strip_suffix(format!("/{ARCHIVE}").as_bytes());
+                folder.is_some_and(|folder| !folder.contains(&b'/'))
+            });
+            match inner.and_then(|name| files.within(std::str::from_utf8(name).ok()?)) {
+                Some(inner) => of_files(context, &TarFiles::new(&inner).map_err(wrong)?, path),
+                None => of_files(context, &files, path),
+            }
         }
     }
 }

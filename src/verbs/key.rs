@@ -75,7 +75,7 @@ struct Options {
 }
 
 /// How a key is opened.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Unlock {
     /// File whose first line is the passphrase (default: `$PARVIS_PASSPHRASE`, else it is asked for)
     #[arg(long, value_name = "FILE")]

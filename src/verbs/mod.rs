@@ -23,6 +23,7 @@ pub mod lock;
 pub mod outdated;
 mod places;
 pub mod plan;
+mod published;
 pub mod pull;
 pub mod push;
 pub mod rebuild;

@@ -6,8 +6,10 @@ use super::changelogs::{Account, Reading};
 use super::held::{self, Of};
 use super::lists;
 use super::lock::Allowed;
+use super::registry::Reach;
 use super::workplace::{Workplace, open_store};
 use super::{Answer, Context};
+use crate::model::lock::composer::DownloadKind;
 use crate::model::name::ImageName;
 use crate::plan::news::{Upload, available};
 use crate::screen::{size, table};
@@ -22,9 +24,13 @@ const MOST_HOLES: usize = 6;
     Exit code: 0 also where something is newer, 2 where the project or an image is refused, 3 where the archive cannot be read."
 )]
 pub struct Arguments {
-    /// A release's number, or an image as a layout `FOLDER` or an archive `FILE` (default: the project's lock)
+    /// The number of a release or rebuild, an image of the project, or a layout, archive, download or folder of a release (default: the
+    /// project's lock)
     #[arg(value_name = "WHAT")]
     what: Option<String>,
+    /// Registry, perhaps with a path, that has the release of that number (default: the project's folder, then `registry` in `parvis.yaml`)
+    #[arg(long = "in", value_name = "REGISTRY/PREFIX")]
+    kept_in: Option<String>,
     /// Only what a security suite fixes
     #[arg(long)]
     security: bool,
@@ -33,6 +39,8 @@ pub struct Arguments {
     changelogs: bool,
     #[command(flatten)]
     allowed: Allowed,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 /// What the archive has newer, with what its changelog says where it was read.
@@ -44,7 +52,8 @@ struct News {
 /// Compares with the archive of now.
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let workplace = Workplace::open(context)?;
-    let Of { held, images, lock, shown } = held::find(&workplace, context, arguments.what.as_deref())?;
+    let Of { held, images, lock, shown } =
+        held::find(&workplace, context, arguments.what.as_deref(), arguments.kept_in.as_deref(), &arguments.reach)?;
     let store = open_store(context)?;
     let lists = lists::read(&workplace, context, &store, lock.as_ref(), &arguments.allowed.names())?;
     let uploads: Vec<Upload> =
@@ -60,8 +69,14 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
             News { upload, account }
         })
         .collect();
+    let composer = lock.as_ref().map_or(0, |lock| {
+        lock.composer.iter().flat_map(|project| &project.downloads).filter(|one| one.kind == DownloadKind::Dist).count()
+    });
     context.answer(
-        || json!({ "format": 2, "of": shown, "updates": news.iter().map(document).collect::<Vec<_>>() }),
+        || {
+            json!({ "format": 2, "of": shown, "updates": news.iter().map(document).collect::<Vec<_>>(),
+                "composer": { "packages": composer, "looked_at": false } })
+        },
         || {
             let mut lines = lines(&news);
             if lines.is_empty() {
@@ -69,6 +84,11 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
                     if arguments.security { "the archive has no security fix for it" } else { "the archive has nothing newer" }
                         .to_owned(),
                 );
+            }
+            if composer > 0 {
+                lines.push(format!(
+                    "{composer} packages of Composer were not looked at: their repositories name no fixes; `parvis lock --update 'VENDOR/*' --check` says what would move"
+                ));
             }
             lines
         },

@@ -325,13 +325,17 @@ fn project_sources(recipe: &Recipe) -> impl Iterator<Item = &crate::model::tree:
 /// Reads a lock of a project's folder; `None` where there is none.
 pub fn read_lock(folder: &ProjectFolder, path: &str) -> Result<Option<Lock>, Failure> {
     let Some(bytes) = folder.read(path, LOCK_LIMIT).map_err(Failure::from)? else { return Ok(None) };
-    let text = String::from_utf8(bytes).map_err(|error| Failure::project(format!("`{path}` is not text")).because(error))?;
-    let parsed = Lock::parse(&text).map_err(|error| {
-        Failure::project(format!("`{path}` cannot be used: {error}"))
+    parse_lock(bytes, path).map(Some)
+}
+
+/// Reads a lock that stands at this place.
+pub fn parse_lock(bytes: Vec<u8>, place: &str) -> Result<Lock, Failure> {
+    let text = String::from_utf8(bytes).map_err(|error| Failure::project(format!("`{place}` is not text")).because(error))?;
+    Lock::parse(&text).map_err(|error| {
+        Failure::project(format!("`{place}` cannot be used: {error}"))
             .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
             .hint("it is written by `parvis lock` only: restore it from version control, or run `parvis lock` again")
-    })?;
-    Ok(Some(parsed))
+    })
 }
 
 /// Opens the store.

@@ -36,6 +36,7 @@ mod signers;
 mod store;
 mod trust;
 mod upgrade;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -123,6 +123,33 @@ fn a_hole_touches_what_is_older_than_the_version_whose_changelog_closed_it() {
 }
 
 #[test]
+fn a_hole_that_was_closed_badly_is_closed_since_it_was_closed_again() {
+    let mut repo = archive();
+    let project = project(&repo.url());
+    fixed(&mut repo);
+    project.run(&["lock", "--security"], 0);
+    repo.date += 60;
+    let again = ("1-1+deb13u2", "trixie-security", "high", "The fix of CVE-2025-0001 was not whole.");
+    for deb in foo("1-1+deb13u2", &[again, FIX, OLD]) {
+        repo.add(Suite::Security, &deb);
+    }
+    repo.publish();
+    let said = project.run(&["affected", "CVE-2025-0001"], 1);
+    assert!(said.out.contains("  foo 1-1+deb13u1: AFFECTED, fixed in 1-1+deb13u2, in base, web\n"), "{}", said.out);
+    assert!(project.run(&["affected", "CVE-2025-0002"], 0).out.contains("fixed (since 1-1+deb13u1)"));
+    // Whoever keeps the tracker knows better than a changelog.
+    project.write(
+        "tracker.json",
+        r#"{"foo": {"CVE-2025-0001": {"releases": {"trixie": {"status": "resolved", "fixed_version": "1-1+deb13u1"}}}}}"#,
+    );
+    let file = project.path().join("tracker.json").display().to_string();
+    let said = project.run(&["affected", "CVE-2025-0001", "--tracker", &file], 0);
+    assert!(said.out.contains("  foo 1-1+deb13u1: fixed (since 1-1+deb13u1), in base, web\n"), "{}", said.out);
+    project.run(&["lock", "--security"], 0);
+    assert!(project.run(&["affected", "CVE-2025-0001"], 0).out.contains("fixed (since 1-1+deb13u2)"));
+}
+
+#[test]
 fn what_nothing_names_is_not_called_good() {
     let repo = archive();
     let project = project(&repo.url());

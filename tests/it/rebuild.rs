@@ -1,7 +1,5 @@
 //! `parvis rebuild`: only fixes move, it is shown before, proven after, numbered, and told to volunteers.
 
-use std::fs;
-
 use parvis::trust::bundle::Bundle;
 use parvis::trust::key::PublicKey;
 use parvis::trust::statement::Statement;
@@ -41,18 +39,24 @@ fn digests(project: &Project) -> Vec<(String, String)> {
 #[test]
 fn a_fix_is_shown_built_proven_numbered_and_told() {
     let (mut repo, project) = built();
-    let said = project.run(&["rebuild"], 0);
+    let said = project.run(&["rebuild"], 3);
+    assert!(
+        said.err.contains("could not decide whether this is genuine") && said.err.contains("`--unreleased` says so"),
+        "{}",
+        said.err
+    );
+    let said = project.run(&["rebuild", "--unreleased"], 0);
     assert_eq!(said.out, "nothing to do: no security fix is out\n");
     assert!(!project.path().join("rebuilds").exists());
     let (before, lock) = (digests(&project), project.read("parvis.lock"));
     fix(&mut repo);
-    let said = project.run(&["rebuild", "--dry-run"], 0);
+    let said = project.run(&["rebuild", "--unreleased", "--dry-run"], 0);
     assert!(said.out.starts_with("This will change (sec.1):\n  foo 1.0-1 → 1.0-1+deb13u1\n"), "{}", said.out);
     assert!(said.out.contains("    security fix, urgency high: CVE-2025-0001\n    in base, app\n"), "{}", said.out);
     assert!(said.out.contains("images built anew: 2 of 3\n"), "{}", said.out);
     assert_eq!((project.read("parvis.lock"), project.path().join("rebuilds").exists()), (lock.clone(), false));
 
-    let said = project.run(&["rebuild"], 0);
+    let said = project.run(&["rebuild", "--unreleased"], 0);
     assert!(said.out.contains("sec.1 is built: 1 tests passed, and nothing changed but what is listed above\n"), "{}", said.out);
     assert!(project.read("parvis.lock").contains("1.0-1+deb13u1"));
     assert_eq!(project.read("parvis.lock"), project.read("rebuilds/sec.1/parvis.lock"));
@@ -61,6 +65,7 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
     assert_eq!(same, ["other"], "an image without the library keeps its digest");
     let record: serde_json::Value = serde_json::from_str(&project.read("rebuilds/sec.1/rebuild.json")).unwrap();
     assert_eq!(record["touched"], serde_json::json!(["base", "app"]));
+    assert_eq!(record["upstream"], serde_json::Value::Null, "that nothing was verified is written down");
     assert_eq!(record["updates"][0]["changelog"]["advisories"], serde_json::json!(["CVE-2025-0001"]));
     let vex = project.read("rebuilds/sec.1/openvex.json");
     assert!(
@@ -78,7 +83,7 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
     assert!(said.err.contains("the rebuild will not be signed") && said.out.contains("it is not signed\n"), "{}", said.err);
     assert!(!project.path().join("rebuilds/sec.1/rebuild.sigstore.json").exists());
 
-    let again = project.run(&["rebuild", "--lang", "fr"], 0);
+    let again = project.run(&["rebuild", "--unreleased", "--lang", "fr"], 0);
     assert_eq!(again.out, "rien à faire : aucun correctif de sécurité n’est paru\n");
     assert!(!project.path().join("rebuilds/sec.2").exists());
 }
@@ -87,7 +92,7 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
 fn the_parish_signs_with_a_key_that_is_made_when_it_is_first_needed() {
     let (mut repo, project) = built();
     fix(&mut repo);
-    let said = project.run(&["rebuild", "--no-passphrase"], 0);
+    let said = project.run(&["rebuild", "--unreleased", "--no-passphrase"], 0);
     assert!(
         said.err.contains("your parish has no key yet") && said.out.contains("signed by your key "),
         "{}{}",
@@ -112,9 +117,9 @@ fn two_parishes_with_the_same_release_and_archive_get_the_same_bytes() {
     two.recipe("other", &one.read("recipes/other.yaml"));
     two.write("parvis.lock", &one.read("parvis.lock"));
     fix(&mut repo);
-    one.run(&["rebuild", "--threads", "1"], 0);
+    one.run(&["rebuild", "--unreleased", "--threads", "1"], 0);
     // The other one has nothing built: it builds the version of before too, to compare with.
-    let said = two.run(&["rebuild", "--lang", "fr"], 0);
+    let said = two.run(&["rebuild", "--unreleased", "--lang", "fr"], 0);
     assert!(said.err.contains("la version actuelle n’est pas encore construite ici"), "{}", said.err);
     for file in ["rebuild.json", "parvis.lock", "openvex.json", "report.md", "report.html", "rapport.md", "rapport.html"] {
         let path = format!("rebuilds/sec.1/{file}");
@@ -135,35 +140,10 @@ fn a_rebuild_that_fails_its_tests_changes_nothing() {
     repo.date += 60;
     let broken = world::libfoo("1.0-1+deb13u1").changelog(&[FIX, OLD]).file("/usr/lib/libfoo.new", "new");
     repo.add(Suite::Security, &broken).publish();
-    let said = project.run(&["rebuild"], 1);
+    let said = project.run(&["rebuild", "--unreleased"], 1);
     assert!(said.err.contains("FAILED app: /usr/lib/libfoo.new is absent"), "{}", said.err);
     assert_eq!((digests(&project), project.read("parvis.lock")), (before, lock));
     assert!(!project.path().join("rebuilds").exists());
-}
-
-#[test]
-fn a_release_is_numbered_on_and_no_number_is_given_twice() {
-    let (mut repo, project) = built();
-    fs::create_dir(project.path().join("releases")).unwrap();
-    let lock = project.read("parvis.lock");
-    project.write("releases/1.4.0.lock", &lock);
-    fix(&mut repo);
-    let said = project.run(&["rebuild", "1.3.0"], 2);
-    assert!(said.err.contains("`parvis.lock` is of `1.4.0`, not of `1.3.0`") && said.err.contains("hint: "), "{}", said.err);
-    project.run(&["rebuild", "1.4.0"], 0);
-    assert!(project.path().join("rebuilds/1.4.0-sec.1/report.html").exists());
-    repo.date += 60;
-    let second = ("1.0-1+deb13u2", "trixie-security", "low", "Closes CVE-2025-0002.");
-    repo.add(Suite::Security, &world::libfoo("1.0-1+deb13u2").changelog(&[second, FIX, OLD])).publish();
-    project.run(&["rebuild"], 0);
-    let report = project.read("rebuilds/1.4.0-sec.2/report.md");
-    assert!(report.contains("CVE-2025-0002") && !report.contains("CVE-2025-0001"), "{report}");
-    // Whoever goes back to the release and rebuilds gets what was made before, and no second thing under its name.
-    project.write("parvis.lock", &lock);
-    let said = project.run(&["rebuild"], 0);
-    assert!(said.err.contains("1.4.0-sec.1 was interrupted") && said.err.contains("1.4.0-sec.2 was interrupted"), "{}", said.err);
-    assert_eq!(project.read("parvis.lock"), project.read("rebuilds/1.4.0-sec.2/parvis.lock"));
-    assert!(!project.path().join("rebuilds/1.4.0-sec.3").exists());
 }
 
 #[test]
@@ -175,9 +155,9 @@ fn a_suite_that_nobody_mends_any_more_is_not_rebuilt_unless_told() {
         project.write("parvis.yaml", &suites.replace("security: true}", &format!("security: true, support_until: {day}}}")));
     };
     ends("2020-01-31");
-    let said = project.run(&["rebuild", "--lang", "fr"], 1);
+    let said = project.run(&["rebuild", "--unreleased", "--lang", "fr"], 1);
     assert!(said.err.contains("a reçu ses derniers correctifs le 2020-01-31") && said.err.contains("conseil : "), "{}", said.err);
-    project.run(&["rebuild", "--past-support", "--dry-run"], 0);
+    project.run(&["rebuild", "--unreleased", "--past-support", "--dry-run"], 0);
     ends("2999-01-31");
-    assert!(!project.run(&["rebuild", "--dry-run"], 0).err.contains("2999"));
+    assert!(!project.run(&["rebuild", "--unreleased", "--dry-run"], 0).err.contains("2999"));
 }

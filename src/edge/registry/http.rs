@@ -558,6 +558,15 @@ pub(super) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, Trouble> 
     }
 }
 
+/// Returns the address of the next page, which must be of the same place.
+pub(super) fn following(url: &Url, link: &str) -> Result<String, Trouble> {
+    let joined = url.join(link).map_err(|_| Trouble::Rule("names a next page that is no address".into()))?;
+    if joined.origin() != url.origin() {
+        return Err(Trouble::Rule("names a next page that is elsewhere".into()));
+    }
+    Ok(joined.to_string())
+}
+
 /// Whether a status is that of a trouble that may pass.
 fn passes(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500..=599)

@@ -22,13 +22,16 @@ use crate::model::problem::shown;
 use crate::model::reference::{Pick, RegistryHost, RepositoryName};
 
 pub use blobs::{Given, Sent, Wanted};
-use http::{Ask, Payload, Trouble, Wire};
+use http::{Ask, Payload, Trouble, Wire, following};
 
 /// Documents that are kept in memory, so that none is asked for twice.
 const KEPT: usize = 256;
 
 /// How often a list of referrers is written anew because somebody else wrote it at the same time.
 const RACES: usize = 3;
+
+/// Tags of a repository that are looked at; one that lists more is refused.
+const MOST_TAGS: usize = 10_000;
 
 /// How registries are reached.
 #[derive(Clone)]
@@ -104,6 +107,40 @@ impl Remote {
             Pick::Tag(tag) => self.resolve(tag.as_str()),
             Pick::Digest(digest) => Ok(self.document(digest)?.map(|(media_type, bytes)| Descriptor::of(media_type, &bytes))),
         }
+    }
+
+    /// Returns the tags of the repository; none where the registry does not know it.
+    pub fn tags(&self) -> Result<Vec<String>, RepositoryError> {
+        let damaged =
+            |problem: String| RepositoryError::Damaged { place: self.place(), name: "the list of tags".into(), problem };
+        let mut found = Vec::new();
+        let mut path = Some(format!("{}/tags/list", self.path));
+        for _ in 0..MOST_REFERRERS {
+            let Some(next) = path.take() else { return Ok(found) };
+            let get = async {
+                let url = self.wire.url(&next).await?;
+                let answer = self.wire.ask(Ask { accept: "application/json", ..Ask::new("GET", &url, &self.scope) }).await?;
+                match answer.status().as_u16() {
+                    200 => {}
+                    404 => return Ok(None),
+                    _ => return Err(self.wire.said(answer).await),
+                }
+                let link = answer.headers().get("link").and_then(|value| value.to_str().ok()).and_then(next_page);
+                let link = link.map(|link| following(&url, link)).transpose()?;
+                Ok(Some((link, self.wire.body(answer, canonical::LIMIT as u64).await?)))
+            };
+            let page = self.wire.wait(get).map_err(|trouble| self.explain(trouble, "the list of tags"))?;
+            let Some((link, bytes)) = page else { return Ok(found) };
+            let page = canonical::read(&bytes).map_err(|error| damaged(format!("cannot be read: {error}")))?;
+            // A registry without tags says `null`.
+            let tags = page.get("tags").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            found.extend(tags.iter().filter_map(Value::as_str).map(str::to_owned));
+            if found.len() > MOST_TAGS {
+                return Err(damaged(format!("has more than {MOST_TAGS} tags")));
+            }
+            path = link;
+        }
+        Err(damaged("has no end".into()))
     }
 
     /// Stores a document as it stands under its digest or, where one is given, under a tag. Tells whether the registry took
@@ -191,16 +228,7 @@ impl Remote {
                     _ => return Err(self.wire.said(answer).await),
                 }
                 let link = header("link").and_then(next_page);
-                let link = match link {
-                    Some(link) => {
-                        let joined = url.join(link).map_err(|_| Trouble::Rule("names a next page that is no address".into()))?;
-                        if joined.origin() != url.origin() {
-                            return Err(Trouble::Rule("names a next page that is elsewhere".into()));
-                        }
-                        Some(joined.to_string())
-                    }
-                    None => None,
-                };
+                let link = link.map(|link| following(&url, link)).transpose()?;
                 Ok(Some((link, self.wire.body(answer, canonical::LIMIT as u64).await?)))
             };
             let Some((link, bytes)) = self.wire.wait(get).map_err(|trouble| self.explain(trouble, &name))? else {

@@ -171,6 +171,25 @@ impl SandboxError {
     }
 }
 
+/// Returns whether programs of an architecture, by Debian's name, run on this machine: its own, or one that the kernel hands to an emulator.
+#[must_use]
+pub fn runs(architecture: &str, machine: &str) -> bool {
+    if architecture == machine || (architecture, machine) == ("i386", "amd64") {
+        return true;
+    }
+    // As the package `qemu-user-static` calls them.
+    let emulator = match architecture {
+        "arm64" => "aarch64",
+        "armhf" | "armel" => "arm",
+        "ppc64el" => "ppc64le",
+        "amd64" => "x86_64",
+        other => other,
+    };
+    let plain = emulator.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let registered = || std::fs::read_to_string(format!("/proc/sys/fs/binfmt_misc/qemu-{emulator}"));
+    plain && registered().is_ok_and(|text| text.starts_with("enabled"))
+}
+
 /// Where a sandbox takes its tree from.
 #[derive(Debug, Clone)]
 pub enum Source {

@@ -1,10 +1,11 @@
 //! `parvis rebuild`: what a parish runs when a security fix is out.
 //!
-//! Nothing of the project is touched until everything was proven. Then the folder of the rebuild appears whole, with the new lock in it,
+//! The release that it starts from is verified first. Nothing of the project is touched until everything was proven. Then the folder of the rebuild appears whole, with the new lock in it,
 //! and only after that `parvis.lock` is replaced: a run that is killed between the two is finished by the next.
 
 mod prove;
 mod report;
+mod upstream;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,24 +13,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::archive::Mirrors;
-use super::build::{carry_out, publish};
+use super::build::{self, carry_out, publish};
 use super::changelogs::{Account, Reading};
 use super::key::{Unlock, from_keys};
 use super::lists::{self, Lists};
 use super::lock::{Allowed, from_locking};
+use super::registry::Reach;
+use super::release::kept;
 use super::test::{self, TestResult};
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store, read_lock};
 use super::{Answer, Context, gate, held};
 use crate::edge::keys::Keys;
 use crate::edge::output::{NewFolder, OutputError};
+use crate::edge::sandbox;
 use crate::edge::store::Store;
 use crate::execute::Built;
 use crate::failure::Failure;
 use crate::image::{canonical, proof::Proof};
 use crate::model::digest::FileDigest;
 use crate::model::lock::Lock;
-use crate::model::name::{ImageName, KeyName};
-use crate::model::number::Number;
+use crate::model::name::{Architecture, ImageName, KeyName};
 use crate::model::rebuild::{FOLDER, FORMAT, Name, PUBLIC_KEY, RECORD, Record, SIGNATURE};
 use crate::model::releases;
 use crate::plan::gates::NOTICE_DAYS;
@@ -37,6 +40,7 @@ use crate::plan::locking::{Inputs, Mode, make};
 use crate::plan::news::{Moves, Upload, moves};
 use crate::trust::key::SigningKey;
 use crate::trust::statement::{Statement, Subject};
+use upstream::{Asked, Chain, Upstream};
 use words::Words;
 
 /// The key that signs rebuilds.
@@ -50,13 +54,15 @@ const RECORD_LIMIT: u64 = 16 << 20;
 /// Options of `parvis rebuild`; none is needed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit code: 0 where it is done or there is nothing to do, 1 where a test fails or something changed that was not announced, \
-    2 where the project is refused, 3 where the network or the disk fails. In every case but the first the project stays as it was."
+    after_help = "Exit code: 0 where it is done or there is nothing to do, 1 where the release is not genuine (with a code, as `parvis verify` \
+    has them), a test fails, or something changed that was not announced, 2 where the project is refused, 3 where it cannot be decided \
+    whether the release is genuine, or the network or the disk fails. In every case but the first the project stays as it was."
 )]
 pub struct Arguments {
-    /// The release that is rebuilt, such as `1.4.0` (default: the one that the lock is of)
+    /// The release that is rebuilt: its number, a download (`.tar`) or a folder of it, or a checkout of the project (default: the
+    /// release that the lock here is of)
     #[arg(value_name = "RELEASE")]
-    release: Option<Number>,
+    release: Option<String>,
     /// Take all updates of the archive, not only security fixes
     #[arg(long)]
     all: bool,
@@ -66,10 +72,21 @@ pub struct Arguments {
     /// Go on though the distribution gets no security fixes any more
     #[arg(long)]
     past_support: bool,
+    /// The project was never released, so that there is no signature to check; the rebuild records it
+    #[arg(long)]
+    unreleased: bool,
+    /// Take a release that is older than the newest one that this machine has seen
+    #[arg(long)]
+    older_release: bool,
+    /// Registry, perhaps with a path, that keeps the release and its packages (default: as the release says, else `registry` in `parvis.yaml`)
+    #[arg(long, value_name = "REGISTRY/PREFIX")]
+    kept_in: Option<String>,
     #[command(flatten)]
     unlock: Unlock,
     #[command(flatten)]
     allowed: Allowed,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 /// What is going to be done, before anything is.
@@ -85,11 +102,23 @@ pub struct Intention {
     pub fetch: u64,
     /// Updates that no security suite has and that stay where they are.
     pub waiting: usize,
+    /// What it starts from.
+    pub upstream: Upstream,
+    /// The platforms of the lock that this machine cannot build.
+    pub left_out: Vec<Architecture>,
+}
+
+/// The version of before and that of afterwards, on one platform.
+struct Pair<'a> {
+    platform: Architecture,
+    before: Planned<'a>,
+    after: Planned<'a>,
 }
 
 /// An image before and after.
 pub struct Rebuilt {
     pub name: ImageName,
+    pub platform: Architecture,
     pub before: Built,
     pub after: Built,
     /// Bytes of layers that the image before does not have.
@@ -104,9 +133,8 @@ pub struct Done {
     pub intention: Intention,
     pub images: Vec<Rebuilt>,
     /// All images, as they are now.
-    pub all: Vec<Built>,
+    pub all: Vec<(Architecture, Built)>,
     pub tests: Vec<TestResult>,
-    pub platform: String,
     pub project: String,
     pub base_lock: FileDigest,
     pub lock: FileDigest,
@@ -116,9 +144,22 @@ pub struct Done {
 
 /// Rebuilds what security fixes touch.
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
+    match arguments.release.as_deref().and_then(|text| upstream::checkout(text, &context.folder)) {
+        Some(folder) => rebuild(arguments, None, &Context { folder, ..context.clone() }),
+        None => rebuild(arguments, arguments.release.as_deref(), context),
+    }
+}
+
+fn rebuild(arguments: &Arguments, release: Option<&str>, context: &Context<'_>) -> Answer {
     let words = Words(context.language);
     let store = open_store(context)?;
     let workplace = Workplace::open(context)?;
+    // Refuses where there is no lock, or one of other recipes.
+    workplace.lock()?;
+    let chain = Chain::of(&workplace)?.ok_or_else(|| Failure::bug("the lock is gone"))?;
+    let Arguments { unreleased, older_release: older, kept_in, reach, .. } = arguments;
+    let asked = Asked { release, unreleased: *unreleased, older: *older, registry: kept_in.as_deref(), reach };
+    let upstream = upstream::find(context, words, &workplace, &chain, &asked)?;
     let mut finished = Vec::new();
     while let Some((name, lock)) = unfinished(&workplace)? {
         context.screen.note(&words.finishes(&name));
@@ -128,6 +169,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         settle(context, &store, &lock)?;
         finished.push(name.to_string());
     }
+    let chain = if finished.is_empty() { chain } else { Chain::of(&workplace)?.unwrap_or(chain) };
     let base = workplace.lock()?;
     support(&workplace, &base, context, words, arguments.past_support)?;
     let Lists { universes, archives } = lists::read(&workplace, context, &store, Some(&base), &arguments.allowed.names())?;
@@ -136,17 +178,19 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let mode = if arguments.all { Mode::UpdateAll } else { Mode::Security };
     let newer = make(&inputs, &mode).map_err(|error| from_locking(&error))?;
     let images: Vec<ImageName> = catalog.iter().map(|member| member.recipe.name.clone()).collect();
-    let waiting = crate::plan::news::available(&crate::plan::news::Held::of_lock(&newer), &images, &universes);
+    let waiting = crate::plan::news::available(&crate::plan::news::Held::of_lock(&newer), &images, &universes).len();
     let moves = moves(&base, &newer, project);
     if moves.is_empty() {
-        let document = json!({ "format": FORMAT, "name": Value::Null, "finished": finished, "waiting": waiting.len() });
-        context.answer(|| document, || words.nothing(waiting.len(), arguments.all, !finished.is_empty()));
+        let document = json!({ "format": FORMAT, "name": Value::Null, "finished": finished, "waiting": waiting });
+        context.answer(|| document, || words.nothing(waiting, arguments.all, !finished.is_empty()));
         return Ok(());
     }
-    let name = next_name(&workplace, arguments.release)?;
-    let before = Planned::with_lock(Workplace::open(context)?, base, context, &store, &[], None)?;
-    let after = Planned::with_lock(workplace, newer, context, &store, &[], None)?;
-    let intention = intend(context, name, moves, waiting.len(), &before, &after)?;
+    let name = Name::next(upstream.version(), &names(&workplace)?);
+    let registry = kept_in.clone().or_else(|| upstream.registry().map(str::to_owned)).or_else(|| project.registry.clone());
+    let (pairs, left_out) = pairs(context, words, &workplace, &store, &base, &newer)?;
+    let (accounts, touched, untouched) = (Vec::new(), Vec::new(), Vec::new());
+    let intention = Intention { name, moves, accounts, touched, untouched, fetch: 0, waiting, upstream, left_out };
+    let intention = intend(context, intention, &pairs)?;
     if !context.json {
         words.intention(&intention).iter().for_each(|line| context.screen.say(line));
     }
@@ -158,12 +202,41 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     }
     // Whoever has to type a passphrase does it now, and not after an hour.
     let key = parish_key(&arguments.unlock, context, words)?;
-    let done = carry(context, words, intention, &before, &after)?;
-    keep(&after.workplace, &done, &after.lock, key.as_ref())?;
-    settle(context, &store, &after.lock)?;
+    let kept = registry.as_deref().map(|prefix| (prefix, reach));
+    let done = carry(context, words, intention, &chain, &pairs, kept)?;
+    keep(&workplace, &done, &newer, key.as_ref())?;
+    settle(context, &store, &newer)?;
     let signed = key.map(|key| key.public().fingerprint().to_string());
-    context.answer(|| done.to_json(), || words.done(&done, signed.as_deref(), &place(&after.workplace, &done.intention.name)));
+    context.answer(|| done.to_json(), || words.done(&done, signed.as_deref(), &place(&workplace, &done.intention.name)));
     Ok(())
+}
+
+/// Plans both versions on every platform of the lock that this machine can build; returns also those that it cannot.
+fn pairs<'a>(
+    context: &Context<'_>,
+    words: Words,
+    workplace: &Workplace,
+    store: &'a Store,
+    base: &Lock,
+    newer: &Lock,
+) -> Result<(Vec<Pair<'a>>, Vec<Architecture>), Failure> {
+    let machine = |platform: &&Architecture| sandbox::runs(platform.as_str(), context.machine);
+    let (here, elsewhere): (Vec<&Architecture>, Vec<&Architecture>) = workplace.project.architectures.iter().partition(machine);
+    let left_out: Vec<Architecture> = elsewhere.into_iter().cloned().collect();
+    if !left_out.is_empty() {
+        context.screen.note(&words.left_out(&left_out));
+    }
+    if here.is_empty() {
+        return Err(words.no_platform());
+    }
+    let mut pairs = Vec::new();
+    for platform in here {
+        let plan = |lock: &Lock| {
+            Planned::with_lock(Workplace::open(context)?, lock.clone(), context, store, &[], Some(platform.as_str()))
+        };
+        pairs.push(Pair { platform: platform.clone(), before: plan(base)?, after: plan(newer)? });
+    }
+    Ok((pairs, left_out))
 }
 
 /// Opens the parish's key, which is made when it is first needed; nothing where nobody can give a passphrase.
@@ -240,54 +313,28 @@ fn names(workplace: &Workplace) -> Result<Vec<Name>, Failure> {
     Ok(names)
 }
 
-/// Finds which release the project's lock is of, through rebuilds, and returns the next name.
-fn next_name(workplace: &Workplace, asked: Option<Number>) -> Result<Name, Failure> {
-    let digest = |path: &str| -> Result<Option<FileDigest>, Failure> {
-        Ok(workplace.folder.read(path, RECORD_LIMIT)?.map(|bytes| FileDigest::of(&bytes)))
-    };
-    let mut release = None;
-    if let Some(current) = digest(LOCK_FILE)? {
-        for name in workplace.folder.entries(releases::FOLDER)? {
-            let number = name.strip_suffix(".lock").and_then(|name| name.parse::<Number>().ok());
-            let Some(number) = number.filter(|number| !number.is_candidate()) else { continue };
-            if digest(&format!("{}/{name}", releases::FOLDER))? == Some(current) {
-                release = release.max(Some(number.release()));
-            }
-        }
-        let rebuilt = records(workplace)?.into_iter().rev().find(|(_, record)| record.lock == current);
-        release = release.or_else(|| rebuilt.and_then(|(name, _)| name.release));
-    }
-    if let Some(asked) = asked.map(Number::release)
-        && release != Some(asked)
-    {
-        let is = release.map_or_else(|| "of no numbered release".to_owned(), |release| format!("of `{release}`"));
-        return Err(Failure::project(format!("`{LOCK_FILE}` is {is}, not of `{asked}`"))
-            .hint(format!("check out the version `{asked}` of the project, then run `parvis rebuild`")));
-    }
-    Ok(Name::next(release, &names(workplace)?))
-}
-
 /// Works out everything that is shown before anything is done. Only changelogs are fetched for it.
-fn intend(
-    context: &Context<'_>,
-    name: Name,
-    moves: Moves,
-    waiting: usize,
-    before: &Planned<'_>,
-    after: &Planned<'_>,
-) -> Result<Intention, Failure> {
+fn intend(context: &Context<'_>, mut intention: Intention, pairs: &[Pair<'_>]) -> Result<Intention, Failure> {
     let key = |planned: &Planned<'_>, name: &ImageName| {
         planned.plan.images.iter().find(|image| image.name == *name).map(|image| image.image_step().key)
     };
-    let (touched, untouched) = after.names.iter().cloned().partition(|name: &ImageName| key(before, name) != key(after, name));
-    let site = after.site(context);
-    let fetch = site.missing(&site.wanted(&after.plan)?)?.iter().map(|package| package.size).sum();
-    let accounts = accounts(context, after, &moves)?;
-    Ok(Intention { name, moves, accounts, touched, untouched, fetch, waiting })
+    let changes = |name: &ImageName| pairs.iter().any(|pair| key(&pair.before, name) != key(&pair.after, name));
+    let names = pairs.first().map_or(&[][..], |pair| &pair.after.names);
+    (intention.touched, intention.untouched) = names.iter().cloned().partition(changes);
+    let mut fetched = BTreeMap::new();
+    for pair in pairs {
+        let site = pair.after.site(context);
+        let missing = site.missing(&site.wanted(&pair.after.plan)?)?;
+        fetched.extend(missing.into_iter().map(|package| (package.sha256, package.size)));
+    }
+    intention.fetch = fetched.values().sum();
+    intention.accounts = accounts(context, pairs, &intention.moves)?;
+    Ok(intention)
 }
 
 /// Reads what the changelogs say of all moves.
-fn accounts(context: &Context<'_>, after: &Planned<'_>, moves: &Moves) -> Result<Vec<Result<Account, String>>, Failure> {
+fn accounts(context: &Context<'_>, pairs: &[Pair<'_>], moves: &Moves) -> Result<Vec<Result<Account, String>>, Failure> {
+    let Some(Pair { after, .. }) = pairs.first() else { return Ok(Vec::new()) };
     let mirrors = Mirrors::find(context, &after.workplace)?;
     let reading =
         Reading { context, store: after.store, mirrors: &mirrors, archives: held::archives(&after.workplace), at_hand: false };
@@ -299,34 +346,62 @@ fn carry(
     context: &Context<'_>,
     words: Words,
     mut intention: Intention,
-    before: &Planned<'_>,
-    after: &Planned<'_>,
+    chain: &Chain,
+    pairs: &[Pair<'_>],
+    kept: Option<(&str, &Reach)>,
 ) -> Result<Done, Failure> {
-    let (old_site, new_site) = (before.site(context), after.site(context));
-    if !old_site.is_finished(&before.plan)? {
-        context.screen.note(&words.builds_base());
+    let Some(Pair { before, after, .. }) = pairs.first() else { return Err(words.no_platform()) };
+    let (base_lock, lock) = (&before.lock, &after.lock);
+    let project = after.workplace.project.name.to_string();
+    let (mut all, mut images, mut tests) = (Vec::new(), Vec::new(), Vec::new());
+    for Pair { platform, before, after } in pairs {
+        if !before.site(context).is_finished(&before.plan)? {
+            context.screen.note(&words.builds_base());
+        }
+        let old = obtain(context, words, before, kept).map_err(|failure| words.no_base(failure))?;
+        intention.upstream.is_base(words, chain, platform, &old)?;
+        let new = obtain(context, words, after, kept)?;
+        // Programs of another architecture do the same, some forty times slower.
+        if platform.as_str() == context.machine {
+            let found = test::try_images(context, after, |name| intention.touched.contains(name))?;
+            test::require(context, &found)?;
+            tests.extend(found);
+        } else {
+            context.screen.note(&words.untested(platform));
+        }
+        images.extend(prove::all(context, words, &intention, before, after, (&old, &new))?);
+        all.extend(new.into_iter().map(|built| (platform.clone(), built)));
     }
-    let old = carry_out(context, before, &old_site).map_err(|failure| words.no_base(failure))?;
-    let new = carry_out(context, after, &new_site)?;
-    let tests = test::try_images(context, after, |name| intention.touched.contains(name))?;
-    test::require(context, &tests)?;
-    let images = prove::all(context, words, &intention, before, after, (&old, &new))?;
+    // What was made anew and came out the same was not touched.
+    let came_out = std::mem::take(&mut intention.touched);
+    let changed = |name: &ImageName| images.iter().any(|image: &Rebuilt| image.name == *name);
+    let (touched, same): (Vec<ImageName>, Vec<ImageName>) = came_out.into_iter().partition(changed);
+    intention.touched = touched;
+    intention.untouched.extend(same);
     // Everything is at hand now, so whichever run this is reads the same package of each source.
-    intention.accounts = accounts(context, after, &intention.moves)?;
+    intention.accounts = accounts(context, pairs, &intention.moves)?;
     let digest = |lock: &Lock| FileDigest::of(lock.render().as_bytes());
-    let date = jiff::Timestamp::from_second(after.lock.epoch)
+    let date = jiff::Timestamp::from_second(lock.epoch)
         .map_err(|error| Failure::project(format!("the archive's date is none: {error}")).hint("run `parvis lock`"))?;
-    Ok(Done {
-        intention,
-        images,
-        all: new,
-        tests,
-        platform: after.plan.platform.to_string(),
-        project: after.workplace.project.name.to_string(),
-        base_lock: digest(&before.lock),
-        lock: digest(&after.lock),
-        date: date.to_string(),
-    })
+    Ok(Done { intention, images, all, tests, project, base_lock: digest(base_lock), lock: digest(lock), date: date.to_string() })
+}
+
+/// Builds one version, with packages from the archive or, where it has them no longer, from where the release keeps them.
+fn obtain(
+    context: &Context<'_>,
+    words: Words,
+    planned: &Planned<'_>,
+    kept: Option<(&str, &Reach)>,
+) -> Result<Vec<Built>, Failure> {
+    let site = planned.site(context);
+    if let Err(failure) = build::prepare(context, planned, &site) {
+        let Some((prefix, reach)) = kept else { return Err(failure) };
+        context.screen.note(&words.takes_kept(failure.message(), prefix));
+        if let Err(other) = kept::fetch_those_there(context, planned, &site, prefix, reach) {
+            context.screen.note(other.message());
+        }
+    }
+    carry_out(context, planned, &site)
 }
 
 fn place(workplace: &Workplace, name: &Name) -> String {
@@ -335,7 +410,7 @@ fn place(workplace: &Workplace, name: &Name) -> String {
 
 /// Returns the statement that the parish signs: what was done, about every image that there is now.
 fn statement(done: &Done) -> Statement {
-    let subject = |built: &Built| Subject { name: built.name.to_string(), digest: built.record.manifest };
+    let subject = |(_, built): &(Architecture, Built)| Subject { name: built.name.to_string(), digest: built.record.manifest };
     Statement {
         subjects: done.all.iter().map(subject).collect(),
         predicate_type: PREDICATE.to_owned(),
@@ -401,10 +476,12 @@ impl Intention {
             "format": FORMAT,
             "name": self.name.to_string(),
             "release": self.name.release,
+            "upstream": self.upstream.to_json(),
             "updates": self.moves.uploads.iter().zip(&self.accounts).map(upload).collect::<Vec<_>>(),
             "removed": self.moves.removed.iter().map(removed).collect::<Vec<_>>(),
             "touched": self.touched,
             "untouched": self.untouched,
+            "left_out": self.left_out,
         })
     }
 }
@@ -427,6 +504,7 @@ impl Done {
         let image = |image: &Rebuilt| {
             json!({
                 "name": image.name,
+                "platform": image.platform,
                 "before": image.before.record.manifest.to_string(),
                 "after": image.after.record.manifest.to_string(),
                 "bytes": image.after.record.size(),
@@ -434,15 +512,16 @@ impl Done {
                 "by_scripts": image.proof.by_scripts,
             })
         };
+        let one = |(platform, built): &(Architecture, Built)| json!({ "name": built.name, "platform": platform, "manifest": built.record.manifest.to_string() });
         let test = |test: &TestResult| json!({ "image": test.image, "line": test.line, "test": test.name });
         for (key, value) in [
             ("project", json!(self.project)),
-            ("platform", json!(self.platform)),
             ("date", json!(self.date)),
             ("base_lock", json!(self.base_lock.to_string())),
             ("lock", json!(self.lock.to_string())),
             ("parvis", json!(env!("CARGO_PKG_VERSION"))),
             ("images", self.images.iter().map(image).collect()),
+            ("all", self.all.iter().map(one).collect()),
             ("tests", self.tests.iter().map(test).collect()),
         ] {
             document[key] = value;

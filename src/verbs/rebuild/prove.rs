@@ -15,7 +15,7 @@ use crate::verbs::workplace::Planned;
 /// Surprises that are named.
 const MOST_NAMED: usize = 20;
 
-/// Proves it for all images, and tells the touched ones with what changed.
+/// Proves it for all images, and tells those that came out otherwise with what changed.
 pub fn all(
     context: &Context<'_>,
     words: Words,
@@ -35,6 +35,9 @@ pub fn all(
     }
     let mut images = Vec::new();
     for name in &intention.touched {
+        if find(built.0, name)?.record.manifest == find(built.1, name)?.record.manifest {
+            continue;
+        }
         let read = |planned: &Planned<'_>| {
             Image::of_plan(context, planned, name)?.ok_or_else(|| Failure::bug(format!("`{name}` is not in the store")))
         };
@@ -51,6 +54,7 @@ pub fn all(
         })?;
         images.push(Rebuilt {
             name: name.clone(),
+            platform: after.plan.platform.clone(),
             before: find(built.0, name)?,
             after: find(built.1, name)?,
             fresh: difference.download(),

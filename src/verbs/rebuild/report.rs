@@ -142,7 +142,7 @@ pub fn vex(done: &Done) -> Result<Vec<u8>, JsonError> {
                 let packages: BTreeSet<FixedPackage> = upload
                     .packages
                     .iter()
-                    .filter(|moved| ["all", &done.platform].contains(&moved.to.architecture.as_str()))
+                    .filter(|moved| ["all", image.platform.as_str()].contains(&moved.to.architecture.as_str()))
                     .filter(|moved| image.changed.contains(moved.to.name.as_str()))
                     .map(|moved| FixedPackage {
                         name: moved.to.name.to_string(),
@@ -155,7 +155,7 @@ pub fn vex(done: &Done) -> Result<Vec<u8>, JsonError> {
                 }
                 let image = FixedImage {
                     name: image.name.to_string(),
-                    architecture: done.platform.clone(),
+                    architecture: image.platform.to_string(),
                     manifest: image.after.record.manifest,
                 };
                 fixed.entry(hole.to_string()).or_default().insert(image, packages);

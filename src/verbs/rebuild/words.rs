@@ -1,14 +1,17 @@
 //! Everything that `parvis rebuild` says to a volunteer, in every language it says it in.
 
 use super::report::Part;
+use super::upstream::Upstream;
 use super::{Done, Intention, Rebuilt};
 use crate::debian::changelog::Urgency;
 use crate::failure::Failure;
 use crate::model::language::Language;
-use crate::model::name::ImageName;
+use crate::model::name::{Architecture, ImageName};
+use crate::model::number::Number;
 use crate::model::rebuild::Name;
 use crate::plan::news::Upload;
 use crate::screen::size;
+use crate::trust::verdict::GoodRelease;
 use crate::verbs::changelogs::Account;
 use crate::verbs::demo::words::in_language;
 
@@ -32,6 +35,183 @@ impl Words {
         self.say(
             format!("the rebuild {name} was interrupted at its very end: finishing it"),
             format!("la reconstruction {name} a été interrompue tout à la fin : elle est terminée maintenant"),
+        )
+    }
+
+    pub fn is_released(self, number: Number) -> Failure {
+        self.failure(
+            Failure::project,
+            (format!("`parvis.lock` is that of the release {number}"), format!("`parvis.lock` est celui de la version {number}")),
+            ("leave out `--unreleased`: its signature is verified", "sans `--unreleased`, sa signature est vérifiée"),
+        )
+    }
+
+    pub fn other_release(self, asked: Number, is: Number) -> Failure {
+        in_language(
+            Failure::project(self.say(
+                format!("`parvis.lock` is of `{is}`, not of `{asked}`"),
+                format!("`parvis.lock` est de `{is}`, pas de `{asked}`"),
+            ))
+            .hint(self.say(
+                format!("check out the version `{asked}` of the project, then run `parvis rebuild`"),
+                format!("placez-vous sur la version `{asked}` du projet, puis lancez `parvis rebuild`"),
+            )),
+            self.0,
+        )
+    }
+
+    pub fn is_candidate(self, number: Number) -> Failure {
+        self.failure(
+            Failure::project,
+            (
+                format!("{number} is a candidate, and no release"),
+                format!("{number} est une version candidate, pas une version publiée"),
+            ),
+            ("rebuild the release that it became", "reconstruisez la version qu’elle est devenue"),
+        )
+    }
+
+    pub fn no_release(self) -> Failure {
+        self.failure(
+            Failure::world,
+            (
+                "could not decide whether this is genuine: `parvis.lock` is that of no release known here".into(),
+                "impossible de décider si c’est authentique : `parvis.lock` n’est celui d’aucune version connue ici".into(),
+            ),
+            (
+                "name the release: its number, or the download (`.tar`) or folder that you have of it; where the project was never released, \
+                 `--unreleased` says so",
+                "indiquez la version : son numéro, ou le téléchargement (`.tar`) ou dossier que vous en avez ; si le projet n’a jamais été \
+                 publié, `--unreleased` le dit",
+            ),
+        )
+    }
+
+    pub fn no_statement(self, number: Number, place: &str) -> Failure {
+        self.failure(
+            Failure::world,
+            (
+                format!(
+                    "could not decide, E01: no signed statement on the release {number} is at hand (`{place}` was looked for)"
+                ),
+                format!(
+                    "impossible de décider, E01 : aucune déclaration signée de la version {number} (`{place}` a été cherché)"
+                ),
+            ),
+            (
+                "name the download that you have of it, or a registry with `--kept-in`",
+                "indiquez le téléchargement que vous en avez, ou un registre avec `--kept-in`",
+            ),
+        )
+    }
+
+    pub fn nobody_trusted(self, failure: Failure) -> Failure {
+        let hint = self.say(
+            "compare the publisher's fingerprint with the one that you have on paper, then `parvis trust add FILE` with their key, once",
+            "comparez l’empreinte de l’éditeur avec celle que vous avez sur papier, puis une fois `parvis trust add FICHIER` avec sa clé",
+        );
+        in_language(failure.hint(hint), self.0)
+    }
+
+    pub fn about_else(self, found: &str) -> Failure {
+        self.failure(
+            Failure::no,
+            (
+                format!("refused, E04: the statement is about something else: `{found}`"),
+                format!("refusé, E04 : la déclaration porte sur autre chose : `{found}`"),
+            ),
+            ("do not use it; ask the publisher", "ne l’utilisez pas ; demandez à l’éditeur"),
+        )
+    }
+
+    pub fn other_lock(self, version: Number) -> Failure {
+        self.failure(
+            Failure::no,
+            (
+                format!("refused, E04: `parvis.lock` is not the one that was signed with the release {version}"),
+                format!("refusé, E04 : `parvis.lock` n’est pas celui qui a été signé avec la version {version}"),
+            ),
+            (
+                "check out the project at that version; what was rebuilt before is known by the folder `rebuilds/`",
+                "placez-vous sur cette version du projet ; ce qui a été reconstruit avant se reconnaît au dossier `rebuilds/`",
+            ),
+        )
+    }
+
+    pub fn other_recipes(self, version: Number, files: &str) -> Failure {
+        self.failure(
+            Failure::no,
+            (
+                format!("refused, E03: these files are not as they were when {version} was signed: {files}"),
+                format!("refusé, E03 : ces fichiers ne sont pas tels qu’à la signature de {version} : {files}"),
+            ),
+            (
+                "check out the project at that version; what you changed on purpose is another version, which `parvis release` makes",
+                "placez-vous sur cette version du projet ; ce que vous avez changé exprès est une autre version, que fait `parvis release`",
+            ),
+        )
+    }
+
+    pub fn other_base(self, image: &str, signed: &str, built: &str) -> Failure {
+        self.failure(
+            Failure::no,
+            (
+                format!("refused, E03: `{image}`, built from what is here, is not what was signed: `{signed}` was, this is `{built}`"),
+                format!("refusé, E03 : `{image}`, construite à partir d’ici, n’est pas ce qui a été signé : `{signed}` l’a été, ceci est `{built}`"),
+            ),
+            (
+                "check out the project at the version of the release, with the parvis that it names in `releases/`",
+                "placez-vous sur la version publiée du projet, avec le parvis indiqué dans `releases/`",
+            ),
+        )
+    }
+
+    pub fn no_commit(self, commit: &str) -> String {
+        self.say(
+            format!("the signed commit {commit}… is not at hand here: the images are compared with what was signed instead"),
+            format!("le commit signé {commit}… n’est pas ici : ce sont les images qui sont comparées à ce qui a été signé"),
+        )
+    }
+
+    pub fn verified(self, good: &GoodRelease) -> String {
+        let (release, signer) = (&good.release, &good.signer);
+        let (product, version, day) = (&release.product, release.version, release.issued.day());
+        self.say(
+            format!("it starts from {product} {version} of {day}, signed by {} ({})", signer.name, signer.key),
+            format!("elle part de {product} {version} du {day}, signée par {} ({})", signer.name, signer.key),
+        )
+    }
+
+    pub fn left_out(self, platforms: &[Architecture]) -> String {
+        let listed = platforms.iter().map(Architecture::as_str).collect::<Vec<_>>().join(", ");
+        self.say(
+            format!("left out, because this machine cannot run its programs: {listed} (`qemu-user-static` changes that)"),
+            format!("laissé de côté, car cette machine ne peut pas en exécuter les programmes : {listed} (`qemu-user-static` y remédie)"),
+        )
+    }
+
+    pub fn no_platform(self) -> Failure {
+        self.failure(
+            Failure::world,
+            (
+                "this machine can run the programs of none of the project's architectures".into(),
+                "cette machine ne peut exécuter les programmes d’aucune des architectures du projet".into(),
+            ),
+            ("install `qemu-user-static`, or use another machine", "installez `qemu-user-static`, ou prenez une autre machine"),
+        )
+    }
+
+    pub fn untested(self, platform: &Architecture) -> String {
+        self.say(
+            format!("the images for {platform} are not tested: this machine is another"),
+            format!("les images pour {platform} ne sont pas testées : cette machine est d’une autre sorte"),
+        )
+    }
+
+    pub fn takes_kept(self, why: &str, place: &str) -> String {
+        self.say(
+            format!("{why}: taking what the release kept in {place}"),
+            format!("{why} : on prend ce que la version a conservé dans {place}"),
         )
     }
 
@@ -176,7 +356,7 @@ impl Words {
     }
 
     pub fn intention(self, intention: &Intention) -> Vec<String> {
-        let Intention { name, moves, accounts, touched, untouched, fetch, waiting } = intention;
+        let Intention { name, moves, accounts, touched, untouched, fetch, waiting, .. } = intention;
         let mut lines = vec![self.say(format!("This will change ({name}):"), format!("Voici ce qui va changer ({name}) :"))];
         for (upload, account) in moves.uploads.iter().zip(accounts) {
             lines.push(format!("  {} {}", upload.source, Self::from_to(upload)));
@@ -228,6 +408,23 @@ impl Words {
         ]
     }
 
+    fn starts_from(self, upstream: &Upstream) -> String {
+        match upstream {
+            Upstream::Never => self.say(
+                "It starts from a state of the project that was never released: there was no signature to verify.",
+                "Elle part d’un état du projet qui n’a jamais été publié : il n’y avait pas de signature à vérifier.",
+            ),
+            Upstream::Release(good) => {
+                let (product, version, day) = (&good.release.product, good.release.version, good.release.issued.day());
+                let (key, statement) = (&good.signer.key, &good.statement);
+                self.say(
+                    format!("It starts from {product} {version} of {day}, whose signature (key {key}, statement `{statement}`) was verified, and whose images were built again and compared."),
+                    format!("Elle part de {product} {version} du {day}, dont la signature (clé {key}, déclaration `{statement}`) a été vérifiée, et dont les images ont été refaites et comparées."),
+                )
+            }
+        }
+    }
+
     /// Returns the report, part by part.
     #[expect(clippy::too_many_lines, reason = "one sentence after the other, as they are read")]
     pub fn report(self, done: &Done) -> Vec<Part> {
@@ -241,8 +438,12 @@ impl Words {
                 format!("Fixes that Debian had published by {day} were put into the images. Nothing else changed: this was checked file by file."),
                 format!("Les correctifs publiés par Debian jusqu’au {day} ont été intégrés aux images. Rien d’autre n’a changé : cela a été vérifié fichier par fichier."),
             )),
-            Part::Heading(self.say("What changes, and why", "Ce qui change, et pourquoi")),
         ];
+        parts.push(Part::Text(self.starts_from(&done.intention.upstream)));
+        if !done.intention.left_out.is_empty() {
+            parts.push(Part::Text(self.left_out(&done.intention.left_out)));
+        }
+        parts.push(Part::Heading(self.say("What changes, and why", "Ce qui change, et pourquoi")));
         let item = |(upload, account): (&Upload, &Result<Account, String>)| {
             format!("`{}` {}: {}", upload.source, Self::from_to(upload), self.why(upload, account))
         };
@@ -259,9 +460,10 @@ impl Words {
             ("size", "taille"),
             ("digest", "empreinte"),
         ];
+        let several = done.all.iter().any(|(platform, _)| done.all.first().is_some_and(|(first, _)| first != platform));
         let row = |image: &Rebuilt| {
             vec![
-                image.name.to_string(),
+                if several { format!("{} ({})", image.name, image.platform) } else { image.name.to_string() },
                 image.changed.len().to_string(),
                 size(image.fresh),
                 size(image.after.record.size()),

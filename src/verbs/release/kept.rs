@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::edge::registry::{Access, Wanted};
 use crate::execute::Site;
+use crate::failure::Failure;
+use crate::image::repository::RepositoryError;
 use crate::model::digest::{BlobDigest, DownloadDigest};
 use crate::screen::Unit;
 use crate::verbs::registry::{Reach, from_repository, repository};
@@ -45,8 +47,8 @@ pub fn all<'a>(plans: impl Iterator<Item = &'a Planned<'a>>, context: &Context<'
     kept
 }
 
-/// Fetches the packages that a build wants and the store lacks from where releases keep them.
-pub fn fetch(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, prefix: Option<&str>, reach: &Reach) -> Answer {
+/// Returns the packages that a build wants and the store lacks.
+fn missing(planned: &Planned<'_>, site: &Site<'_>) -> Result<Vec<Wanted>, Failure> {
     let Planned { workplace, plan, lock, .. } = planned;
     let debian = site.missing(&site.wanted(plan)?)?;
     let archives = composer::downloads(workplace, lock, &site.to_do(plan)?);
@@ -57,13 +59,33 @@ pub fn fetch(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, pref
         .chain(archives)
         .filter(|(digest, size)| !site.store.has_download(digest, *size))
         .collect();
+    Ok(wanted.into_iter().map(|(digest, size)| Wanted { digest: BlobDigest::from(*digest.bytes()), size }).collect())
+}
+
+/// Fetches the packages that a build wants and the store lacks from where releases keep them.
+pub fn fetch(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, prefix: Option<&str>, reach: &Reach) -> Answer {
+    let wanted = missing(planned, site)?;
     if wanted.is_empty() {
         return Ok(());
     }
-    let prefix = push::prefix(prefix.or(workplace.project.registry.as_deref()))?;
+    let prefix = push::prefix(prefix.or(planned.workplace.project.registry.as_deref()))?;
     let remote = reach.open(context, &repository(&prefix, PACKAGES)?, Access::Read)?;
-    let wanted: Vec<Wanted> =
-        wanted.into_iter().map(|(digest, size)| Wanted { digest: BlobDigest::from(*digest.bytes()), size }).collect();
     let task = context.screen.work("packages", Some(wanted.iter().map(|one| one.size).sum()), Unit::Bytes);
     remote.fetch(&wanted, &site.store.downloads(), &*task).map_err(from_repository)
+}
+
+/// Fetches those of the packages that a build wants and the store lacks which a release kept; others are left for the archive.
+pub fn fetch_those_there(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, prefix: &str, reach: &Reach) -> Answer {
+    let Err(all) = fetch(context, planned, site, Some(prefix), reach) else { return Ok(()) };
+    let remote = reach.open(context, &repository(&push::plain_prefix(prefix), PACKAGES)?, Access::Read)?;
+    let mut came = false;
+    for one in missing(planned, site)? {
+        let task = context.screen.work("packages", Some(one.size), Unit::Bytes);
+        match remote.fetch(&[one], &site.store.downloads(), &*task) {
+            Ok(()) => came = true,
+            Err(RepositoryError::Damaged { .. }) => {}
+            Err(error) => return Err(from_repository(error)),
+        }
+    }
+    if came { Ok(()) } else { Err(all) }
 }

@@ -20,6 +20,7 @@ use self::documents::Written;
 use self::downloads::Download;
 use self::prepare::Intent;
 use self::publish::Registry;
+pub use self::publish::{RELEASE_TYPE, RELEASES};
 use super::key::{RELEASE, Unlock, from_keys, open_key};
 use super::registry::Reach;
 use super::workplace::{Planned, Workplace, open_store};
@@ -150,7 +151,7 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
             registry.announce(&public, &tag)?;
             registry.move_tags(publication)?;
         }
-        record(&workplace, &release, &written[0].bytes, candidate.map(|candidate| candidate.version))?;
+        record(&workplace, &release, &written[0].bytes, &seals, candidate.map(|candidate| candidate.version))?;
     }
     context.answer(
         || {
@@ -261,12 +262,17 @@ fn released(name: &ImageName, made: &[Made<'_>]) -> Result<ReleasedImage, Failur
     Ok(ReleasedImage { name: name.clone(), digest, platforms })
 }
 
-/// Writes the record of the release and its lock into the project, to be committed.
-fn record(workplace: &Workplace, release: &Release, lock: &[u8], from: Option<Number>) -> Answer {
+/// Writes the record of the release, its lock and what is signed of it into the project, to be committed: so whoever has the project
+/// can verify which release it is, without a network.
+fn record(workplace: &Workplace, release: &Release, lock: &[u8], seals: &[Written], from: Option<Number>) -> Answer {
     let record = Record::of(release, env!("CARGO_PKG_VERSION"), workplace.profile.clone(), from);
     workplace.folder.make_folder(FOLDER).map_err(Failure::from)?;
     let number = release.version;
     workplace.folder.replace(&format!("{FOLDER}/{number}.lock"), lock).map_err(Failure::from)?;
+    for seal in seals {
+        let name = if seal.name == trust::release::FILE { format!("{number}.sigstore.json") } else { seal.name.clone() };
+        workplace.folder.replace(&format!("{FOLDER}/{name}"), &seal.bytes).map_err(Failure::from)?;
+    }
     workplace.folder.replace(&format!("{FOLDER}/{number}.yaml"), record.render().as_bytes()).map_err(Failure::from)
 }
 
@@ -301,8 +307,9 @@ fn lines(
     if arguments.dry_run {
         lines.push("nothing was published and nothing recorded: leave out --dry-run for that".into());
     } else {
-        let number = release.version;
-        lines.push(format!("commit {FOLDER}/{number}.yaml and {FOLDER}/{number}.lock: the next release is counted from them"));
+        lines.push(format!(
+            "commit the folder {FOLDER}: the next release is counted from it, and rebuilds verify what they start from by it"
+        ));
     }
     lines
 }

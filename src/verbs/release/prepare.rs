@@ -9,6 +9,7 @@ use crate::model::problem::shown;
 use crate::model::release::Release;
 use crate::model::releases::{FOLDER, Record};
 use crate::plan::publish;
+use crate::trust::keyring;
 use crate::verbs::workplace::Workplace;
 
 use super::kept::PACKAGES;
@@ -106,7 +107,9 @@ pub fn names(workplace: &Workplace) -> Result<(), Failure> {
 /// Refuses a tree with something that is not in the commit, but for what an earlier run for this number wrote.
 fn clean(git: &Git, number: Number) -> Result<(), Failure> {
     let own = format!("{FOLDER}/{number}.");
-    let dirty: Vec<String> = git.dirty().map_err(from_git)?.into_iter().filter(|path| !path.starts_with(&own)).collect();
+    let keyring = format!("{FOLDER}/{}", keyring::FILE);
+    let is_own = |path: &String| path.starts_with(&own) || *path == keyring;
+    let dirty: Vec<String> = git.dirty().map_err(from_git)?.into_iter().filter(|path| !is_own(path)).collect();
     if dirty.is_empty() {
         return Ok(());
     }

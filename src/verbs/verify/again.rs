@@ -43,7 +43,7 @@ const SOURCES: [&str; 5] = ["parvis.yaml", LOCK_FILE, "recipes", "images", "keys
 const MOST_FILES: usize = 1000;
 
 /// Options of `parvis verify --rebuild`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Options {
     /// Build the release again from its commit, lock and kept packages, without any archive, and compare every digest; the recipes
     /// are those of the project in this folder

@@ -102,15 +102,7 @@ impl From<Failure> for Stop {
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let target = arguments.target.clone().unwrap_or_else(|| ".".to_owned());
-    let mut inquiry = Inquiry {
-        arguments,
-        context,
-        trust: Trust::default(),
-        folder: TrustFolder::new(&context.config),
-        known: Known::read(&Memory::new(&context.state))?,
-        checks: Vec::new(),
-        release: None,
-    };
+    let mut inquiry = Inquiry::new(arguments, context)?;
     let finding = match inquiry.ask(&target) {
         Ok(()) => None,
         Err(Stop::Failure(failure)) => return Err(failure),
@@ -134,6 +126,95 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     Err(again_words::no_release(&target, context.language))
 }
 
+/// What is to be genuine before something is done with it.
+#[derive(Clone, Copy)]
+pub enum What<'a> {
+    /// What a person can name: a file, a folder, an image in a registry.
+    Target(&'a str),
+    /// A signed statement by itself, with the list of keys that came along.
+    Statement { bytes: &'a [u8], keyring: Option<&'a [u8]>, name: &'a str },
+}
+
+/// What another verb insists on.
+pub struct Demand {
+    /// The product that the release must be of.
+    pub product: Option<ImageName>,
+    /// Whether a release may be older than the newest that was seen.
+    pub older: bool,
+    /// The option of that verb which says so.
+    pub older_option: &'static str,
+}
+
+/// Why something is not the genuine release that another verb wants.
+pub enum Doubt {
+    /// Nobody signed it.
+    Unsigned(Failure),
+    /// Whoever signed it: this machine has no key that it trusts, so nothing can be compared.
+    NobodyTrusted(Failure),
+    /// The verdict is no, or none can be given.
+    Verdict(Failure),
+}
+
+impl From<Doubt> for Failure {
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Unsigned(failure) | Doubt::NobodyTrusted(failure) | Doubt::Verdict(failure) => failure,
+        }
+    }
+}
+
+/// Verifies a release as `parvis verify` does, for a verb that is going to use it, and remembers it where it is good.
+pub fn genuine(what: What<'_>, demand: &Demand, context: &Context<'_>) -> Result<GoodRelease, Doubt> {
+    let arguments = Arguments {
+        target: None,
+        key: Vec::new(),
+        repository: None,
+        product: demand.product.clone(),
+        allow_older: demand.older,
+        skip_layers: false,
+        again: again::Options::default(),
+        reach: Reach::default(),
+    };
+    let mut inquiry = Inquiry::new(&arguments, context).map_err(Doubt::Verdict)?;
+    let asked = match what {
+        What::Target(target) => inquiry.ask(target),
+        What::Statement { bytes, keyring, name } => inquiry.ask_statement(bytes, keyring, name),
+    };
+    let finding = match (asked, inquiry.release.take()) {
+        (Ok(()), Some(release)) => {
+            remember(&Memory::new(&context.state), &release).map_err(Doubt::Verdict)?;
+            return Ok(release);
+        }
+        // Signatures of images alone say neither which version they are nor that they belong together.
+        (Ok(()), None) => Finding::NoSignature { place: shown(what), others: vec!["signature".to_owned()] },
+        (Err(Stop::Failure(failure)), _) => return Err(Doubt::Verdict(failure)),
+        (Err(Stop::Finding(finding)), _) => finding,
+    };
+    let language = context.language;
+    let mut failure = refusal(&finding, language);
+    if matches!(finding, Finding::Older { .. }) {
+        failure = failure.hint(words::advice(&finding, language).replace("--allow-older", demand.older_option));
+    }
+    Err(match finding {
+        Finding::NoSignature { .. } => Doubt::Unsigned(failure),
+        Finding::UnknownKey { .. } | Finding::Unconfirmed { .. } if inquiry.trust.anchors.is_empty() => {
+            let message = words::nobody_trusted(language);
+            let advice = words::advice(&finding, language);
+            Doubt::NobodyTrusted(in_language(
+                Failure::world(message).because(words::sentence(&finding, language)).hint(advice),
+                language,
+            ))
+        }
+        _ => Doubt::Verdict(failure),
+    })
+}
+
+fn shown(what: What<'_>) -> String {
+    match what {
+        What::Target(name) | What::Statement { name, .. } => name.to_owned(),
+    }
+}
+
 /// One question, and what was found so far.
 struct Inquiry<'a> {
     arguments: &'a Arguments,
@@ -146,7 +227,28 @@ struct Inquiry<'a> {
     release: Option<GoodRelease>,
 }
 
-impl Inquiry<'_> {
+impl<'a> Inquiry<'a> {
+    fn new(arguments: &'a Arguments, context: &'a Context<'a>) -> Result<Self, Failure> {
+        Ok(Self {
+            arguments,
+            context,
+            trust: Trust::default(),
+            folder: TrustFolder::new(&context.config),
+            known: Known::read(&Memory::new(&context.state))?,
+            checks: Vec::new(),
+            release: None,
+        })
+    }
+
+    /// Judges a signed statement that is at hand.
+    fn ask_statement(&mut self, bytes: &[u8], keyring: Option<&[u8]>, name: &str) -> Result<(), Stop> {
+        self.trust = Trust::new(self.anchors()?);
+        if let Some(keyring) = keyring {
+            self.keyring(keyring)?;
+        }
+        self.statement_bytes(bytes, name).map(drop)
+    }
+
     fn ask(&mut self, target: &str) -> Result<(), Stop> {
         self.trust = Trust::new(self.anchors()?);
         let Some((path, name)) = layout::locate(target) else { return self.registry(&reference(target)?) };
@@ -377,6 +479,11 @@ impl Inquiry<'_> {
     fn in_tar(&mut self, path: &Path, files: &TarFiles<'_, ArchiveFile>, name: Option<&str>) -> Result<(), Stop> {
         let has_images = files.names().any(|name| name == b"index.json");
         let Some(folder) = sealed_folder(files, has_images) else {
+            // A bundle that nobody signed.
+            let bundle = |name: &[u8]| name == MANIFEST.as_bytes() || name.ends_with(format!("/{MANIFEST}").as_bytes());
+            if !has_images && files.names().any(bundle) {
+                return Err(Finding::NoSignature { place: path.display().to_string(), others: Vec::new() }.into());
+            }
             // What is started from an archive could stand beside its images, which alone are signed.
             let of_images = |name: &[u8]| IMAGES.iter().any(|known| known.as_bytes() == name) || name.starts_with(b"blobs/");
             let sealed = |name: &[u8]| SEALS.iter().any(|known| known.as_bytes() == name);

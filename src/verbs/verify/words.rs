@@ -335,6 +335,15 @@ pub fn advice(finding: &Finding, language: Language) -> String {
     }
 }
 
+/// Returns why a signature that is there cannot be judged at all.
+pub fn nobody_trusted(language: Language) -> String {
+    both!(
+        language,
+        "could not decide: it is signed, but nobody has said on this machine whose signatures count",
+        "impossible de décider : c'est signé, mais personne n'a dit sur cette machine quelles signatures comptent"
+    )
+}
+
 /// Returns what stands before the code of a verdict that is not good.
 pub fn verdict(refused: bool, language: Language) -> String {
     if refused { both!(language, "refused", "refusé") } else { both!(language, "could not decide", "impossible de décider") }

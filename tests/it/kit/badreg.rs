@@ -283,6 +283,9 @@ impl Shared {
         }
         let mut kept = self.kept.lock().unwrap();
         let Some(path) = path.strip_prefix("/v2/") else { return refusal(404, "NOT_FOUND", "page not found") };
+        if let Some(repository) = path.strip_suffix("/tags/list") {
+            return tags(&kept, repository, &field);
+        }
         for (kind, at) in ["/blobs/uploads/", "/blobs/", "/manifests/", "/referrers/"].map(|kind| (kind, path.find(kind))) {
             let Some(at) = at else { continue };
             let (repository, name) = (path[..at].to_owned(), path[at + kind.len()..].to_owned());
@@ -422,6 +425,22 @@ fn blob(kept: &Kept, request: &Request, place: (String, String)) -> Reply {
             .body(bytes[start..].to_vec()),
         Some(_) => reply(416),
         None => reply(200).with("Content-Type", "application/octet-stream").body(bytes.clone()),
+    }
+}
+
+/// Lists tags, two on each page where nobody wants more at once.
+fn tags(kept: &Kept, repository: &str, field: &dyn Fn(&str) -> Option<String>) -> Reply {
+    let all: Vec<&String> = kept.tags.keys().filter(|(place, _)| place == repository).map(|(_, tag)| tag).collect();
+    if all.is_empty() {
+        return refusal(404, "NAME_UNKNOWN", "repository name not known to registry");
+    }
+    let last = field("last").unwrap_or_default();
+    let page: Vec<&String> = all.into_iter().filter(|tag| **tag > last).take(2).collect();
+    let body = json!({"name": repository, "tags": page}).to_string().into_bytes();
+    let answer = reply(200).with("Content-Type", "application/json").body(body);
+    match page.get(1) {
+        Some(next) => answer.with("Link", format!("</v2/{repository}/tags/list?last={next}&n=2>; rel=\"next\"")),
+        None => answer,
     }
 }
 
