@@ -191,6 +191,21 @@ pub(super) fn installed(side: Side) -> Result<BTreeMap<String, String>, Database
     Ok(versions)
 }
 
+/// Returns the source packages of the installed packages that have another name, by the package's name.
+pub(super) fn sources(side: Side) -> Result<BTreeMap<String, String>, DatabaseError> {
+    let mut sources = BTreeMap::new();
+    let Some(status) = side.database.get(STATUS.as_bytes()) else { return Ok(sources) };
+    for paragraph in Paragraphs::new(status, 1, 1)? {
+        let paragraph = paragraph?;
+        // The version of the source stands behind its name where it is another one.
+        let source = paragraph.get("Source").and_then(|source| source.split_whitespace().next());
+        if let (Some(name), Some(source)) = (paragraph.get("Package"), source) {
+            sources.insert(escape(name.as_bytes()), escape(source.as_bytes()));
+        }
+    }
+    Ok(sources)
+}
+
 /// Returns who has each path, as the lists of the package database say.
 pub(super) fn owners(side: Side<'_>) -> BTreeMap<&[u8], &[u8]> {
     let mut owners = BTreeMap::new();

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::diff::{self, DatabaseError, Side, shown};
-use super::oci::Descriptor;
 use crate::model::digest::BlobDigest;
-use crate::model::tree::{Kind, escape};
+use crate::model::tree::{Kind, TreePath, escape};
 use crate::plan::gates::capabilities;
 use crate::screen::size;
 
@@ -24,7 +23,7 @@ pub struct Layer {
     pub digest: Option<BlobDigest>,
     /// Bytes as they are sent.
     pub size: u64,
-    /// Names and versions of its packages, where its history says them.
+    /// Names and versions of its packages: as its history says, else those whose lists it states last.
     pub packages: Vec<(String, String)>,
 }
 
@@ -33,6 +32,8 @@ pub struct Layer {
 pub struct Package {
     pub name: String,
     pub version: String,
+    /// The source package that it was made from.
+    pub source: String,
     /// Bytes of its files, unpacked.
     pub size: u64,
 }
@@ -53,6 +54,8 @@ pub struct Powerful {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     pub platform: String,
+    /// What the system calls itself: `Debian GNU/Linux 13 (trixie)`.
+    pub system: Option<String>,
     pub layers: Vec<Layer>,
     /// The largest first.
     pub packages: Vec<Package>,
@@ -68,12 +71,21 @@ pub struct Inspection {
     pub settings: Vec<(&'static str, Vec<String>)>,
 }
 
+/// What is known of the layers of an image besides their sizes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Layers<'a> {
+    /// As they are sent, where the place has them.
+    pub digests: &'a [Option<BlobDigest>],
+    /// The last layer, counted from 1, that states each file of the package database.
+    pub stated: Option<&'a BTreeMap<TreePath, usize>>,
+}
+
 /// Looks an image through.
 ///
 /// # Errors
 /// Refuses a package database that is none.
-pub fn inspect(side: Side<'_>, digests: &[Option<BlobDigest>]) -> Result<Inspection, DatabaseError> {
-    let versions = diff::installed(side)?;
+pub fn inspect(side: Side<'_>, known: Layers<'_>) -> Result<Inspection, DatabaseError> {
+    let (versions, mut sources) = (diff::installed(side)?, diff::sources(side)?);
     let owners = diff::owners(side);
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     let (mut files, mut unpacked, mut unowned) = (0, 0, 0);
@@ -94,21 +106,36 @@ pub fn inspect(side: Side<'_>, digests: &[Option<BlobDigest>]) -> Result<Inspect
             powerful.push(Powerful { path: path.to_string(), mode, uid, gid, capabilities, owner });
         }
     }
-    let package =
-        |(name, version): (String, String)| Package { size: sizes.get(&name).copied().unwrap_or_default(), name, version };
+    let mut listed: BTreeMap<usize, Vec<(String, String)>> = BTreeMap::new();
+    for (path, layer) in known.stated.into_iter().flatten() {
+        let name = in_database(path.as_bytes());
+        if let Some((name, version)) = name.and_then(|name| versions.get_key_value(name)) {
+            listed.entry(*layer).or_default().push((name.clone(), version.clone()));
+        }
+    }
+    let package = |(name, version): (String, String)| Package {
+        size: sizes.get(&name).copied().unwrap_or_default(),
+        source: sources.remove(&name).unwrap_or_else(|| name.clone()),
+        name,
+        version,
+    };
     let mut packages: Vec<Package> = versions.into_iter().map(package).collect();
     packages.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
     let layers = side.layer_sizes.iter().enumerate().map(|(index, size)| Layer {
         title: side.config.layer_titles.get(index).map(|title| shown(title)).unwrap_or_default(),
-        digest: digests.get(index).copied().flatten(),
+        digest: known.digests.get(index).copied().flatten(),
         size: *size,
-        packages: side.config.made_by.get(index).map(|made_by| packages_of(made_by)).unwrap_or_default(),
+        packages: match side.config.made_by.get(index).map(|made_by| packages_of(made_by)) {
+            Some(packages) if !packages.is_empty() => packages,
+            _ => listed.remove(&(index + 1)).unwrap_or_default(),
+        },
     });
     let platform = &side.config.platform;
     let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
     Ok(Inspection {
         platform: shown(&format!("{}/{}{variant}", platform.os, platform.architecture)),
         layers: layers.collect(),
+        system: system(side),
         packages,
         powerful,
         accounts: accounts(side.database.get(b"etc/passwd".as_slice()).map(Vec::as_slice).unwrap_or_default()),
@@ -117,6 +144,14 @@ pub fn inspect(side: Side<'_>, digests: &[Option<BlobDigest>]) -> Result<Inspect
         unowned,
         settings: settings(&side.config.runtime),
     })
+}
+
+/// Returns the name of the system as `os-release` (os-release.5) has it.
+fn system(side: Side<'_>) -> Option<String> {
+    let text = ["usr/lib/os-release", "etc/os-release"].iter().find_map(|path| side.database.get(path.as_bytes()))?;
+    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"PRETTY_NAME="))?;
+    let name = shown(&String::from_utf8_lossy(&line[..line.len().min(120)]));
+    Some(name.trim_matches(['"', '\'']).to_owned())
 }
 
 /// Returns the package that a file of dpkg's database belongs to: `var/lib/dpkg/info/NAME[:ARCHITECTURE].KIND`.
@@ -177,7 +212,7 @@ impl Inspection {
     /// Returns lines for people; `about` says where a package is from, as far as somebody knows.
     #[must_use]
     pub fn lines(&self, all: bool, about: &dyn Fn(&str) -> String) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = self.system.iter().map(|system| cut(format!("{:<12} {system}", "system"))).collect();
         for (name, values) in self.settings.iter().filter(|(_, values)| !values.is_empty()) {
             if *name == "variables" {
                 for (index, value) in values.iter().enumerate() {
@@ -221,8 +256,11 @@ impl Inspection {
             count(self.packages.len(), "package", "packages"),
             size(self.unowned)
         ));
-        for Package { name, version, size: bytes } in self.packages.iter().take(most) {
-            lines.push(cut(format!("  {:>9}  {name} {version}  {}", size(*bytes), about(name)).trim_end().to_owned()));
+        for Package { name, version, source, size: bytes } in self.packages.iter().take(most) {
+            let known = about(name);
+            // Nothing more is said by an image itself.
+            let about = if known.is_empty() && source != name { format!("of {source}") } else { known };
+            lines.push(cut(format!("  {:>9}  {name} {version}  {about}", size(*bytes)).trim_end().to_owned()));
         }
         lines.push(String::new());
         lines.push(match self.powerful.len() {
@@ -243,7 +281,7 @@ impl Inspection {
             let packages = layer.packages.iter().map(|(name, version)| json!({"name": name, "version": version}));
             json!({"title": layer.title, "digest": layer.digest.map(|digest| digest.to_string()), "size": layer.size, "packages": packages.collect::<Vec<_>>()})
         };
-        let package = |package: &Package| json!({"name": package.name, "version": package.version, "size": package.size, "from": about(&package.name)});
+        let package = |package: &Package| json!({"name": package.name, "version": package.version, "source": package.source, "size": package.size, "from": about(&package.name)});
         let powerful = |file: &Powerful| {
             json!({"path": file.path, "mode": format!("{:04o}", file.mode), "uid": file.uid, "gid": file.gid,
                 "capabilities": file.capabilities, "owner": file.owner})
@@ -254,6 +292,7 @@ impl Inspection {
         json!({
             "format": 1,
             "platform": self.platform,
+            "system": self.system,
             "download": self.download(),
             "unpacked": self.unpacked,
             "files": self.files,
@@ -265,21 +304,6 @@ impl Inspection {
             "powerful": self.powerful.iter().map(powerful).collect::<Vec<_>>(),
         })
     }
-}
-
-/// Says in a word what an artifact is that refers to an image.
-#[must_use]
-pub fn kind_of(referrer: &Descriptor) -> String {
-    let kind = referrer.artifact_type.as_deref().unwrap_or_default();
-    let words = [
-        ("sigstore.bundle", "signature or attestation (Sigstore bundle)"),
-        ("cosign", "signature (cosign)"),
-        ("spdx", "list of contents (SPDX)"),
-        ("cyclonedx", "list of contents (CycloneDX)"),
-        ("in-toto", "attestation"),
-    ];
-    let known = words.iter().find(|(part, _)| kind.contains(part)).map(|(_, words)| (*words).to_owned());
-    known.unwrap_or_else(|| if kind.is_empty() { "something without a type".to_owned() } else { shown(kind) })
 }
 
 fn joined(capabilities: &[String]) -> String {
@@ -340,11 +364,12 @@ mod tests {
         .into_iter()
         .collect();
         let status = "Package: util-linux\nStatus: install ok installed\nVersion: 2.41\n\n\
-            Package: libssl3t64\nStatus: install ok installed\nVersion: 3.5\n\n\
+            Package: libssl3t64\nSource: openssl (3.5-1)\nStatus: install ok installed\nVersion: 3.5\n\n\
             Package: iputils-ping\nStatus: install ok installed\nVersion: 1\n";
         let database = BTreeMap::from([
             (path("var/lib/dpkg/status"), status.as_bytes().to_vec()),
             (path("var/lib/dpkg/info/iputils-ping.list"), b"/.\n/usr/bin/ping\n".to_vec()),
+            (path("etc/os-release"), b"NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\n".to_vec()),
             (path("etc/passwd"), b"root:x:0:0::/root:/bin/bash\nparoisse:x:1001:1001::/:/bin/false\n".to_vec()),
         ]);
         let config = json!({
@@ -357,7 +382,8 @@ mod tests {
         });
         let config = parse_config(config.to_string().as_bytes(), 2).unwrap();
         let side = Side { tree: &tree, database: &database, config: &config, layer_sizes: &[2_000_000, 30] };
-        inspect(side, &[Some(BlobDigest::of(b"a")), None]).unwrap()
+        let stated = BTreeMap::from([(path("var/lib/dpkg/info/iputils-ping.list"), 2)]);
+        inspect(side, Layers { digests: &[Some(BlobDigest::of(b"a")), None], stated: Some(&stated) }).unwrap()
     }
 
     #[test]
@@ -373,30 +399,17 @@ mod tests {
     fn an_image_is_described_for_programs_with_bytes_and_owners() {
         let document = sample().to_json(&|_| Value::Null);
         assert_eq!((&document["platform"], &document["download"]), (&json!("linux/arm64/v8"), &json!(2_000_030)));
-        assert_eq!(document["packages"][0], json!({"name": "libssl3t64", "version": "3.5", "size": 5000, "from": null}));
+        assert_eq!(
+            document["packages"][0],
+            json!({"name": "libssl3t64", "version": "3.5", "source": "openssl", "size": 5000, "from": null})
+        );
         assert_eq!(document["layers"][0]["packages"][1], json!({"name": "util-linux", "version": "2.41"}));
+        assert_eq!(document["layers"][1]["packages"][0]["name"], "iputils-ping", "whose list stands in that layer");
+        assert_eq!(document["system"], "Debian GNU/Linux 13 (trixie)");
         assert_eq!(document["powerful"][0]["capabilities"], json!(["cap_net_raw"]));
         assert_eq!(document["powerful"][0]["owner"], "package iputils-ping", "of a foreign image the package database tells");
         assert_eq!(document["powerful"][1]["mode"], "4755");
         assert_eq!(document["config"]["health"], json!(["CMD", "/health"]));
         assert_eq!(document["unowned"], 4);
-    }
-
-    #[test]
-    fn what_refers_to_an_image_is_named_in_words() {
-        let descriptor = |kind: Option<&str>| Descriptor {
-            media_type: "x".into(),
-            digest: BlobDigest::of(b""),
-            size: 1,
-            artifact_type: kind.map(str::to_owned),
-            platform: None,
-            annotations: BTreeMap::new(),
-        };
-        assert_eq!(
-            kind_of(&descriptor(Some("application/vnd.dev.sigstore.bundle.v0.3+json"))),
-            "signature or attestation (Sigstore bundle)"
-        );
-        assert_eq!(kind_of(&descriptor(Some("application/x\u{1b}"))), "application/x\\u{1b}");
-        assert_eq!(kind_of(&descriptor(None)), "something without a type");
     }
 }

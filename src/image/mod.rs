@@ -10,6 +10,7 @@ pub mod layer;
 pub mod layout;
 pub mod member;
 pub mod oci;
+pub mod placed;
 pub mod proof;
 pub mod reader;
 pub mod repository;

@@ -39,6 +39,9 @@ impl Default for Limits {
 
 /// What happens to the contents of files while they are read.
 pub trait Sink {
+    /// Hears that the next layer begins.
+    fn layer(&mut self) {}
+
     /// Takes the content of a file and returns its digest.
     fn file(&mut self, path: &TreePath, size: u64, mode: u16, content: &mut dyn Read) -> io::Result<FileDigest>;
 }
@@ -48,18 +51,27 @@ pub trait Sink {
 pub struct Hashing {
     /// The package database's own files, by path.
     pub kept: BTreeMap<TreePath, Vec<u8>>,
+    /// The last layer, counted from 1, that states each of them.
+    pub layers: BTreeMap<TreePath, usize>,
+    layer: usize,
     size: u64,
 }
+
+/// Files that are kept, beside the lists of packages: what is installed, who has an account, what the system is.
+const WANTED: [&[u8]; 4] = [b"var/lib/dpkg/status", b"etc/passwd", b"usr/lib/os-release", b"etc/os-release"];
 
 /// Bytes of the package database that are kept in memory.
 const KEPT: u64 = 64 << 20;
 
 impl Sink for Hashing {
+    fn layer(&mut self) {
+        self.layer += 1;
+    }
+
     fn file(&mut self, path: &TreePath, size: u64, _mode: u16, content: &mut dyn Read) -> io::Result<FileDigest> {
         let mut hasher = Hasher::new();
         let bytes = path.as_bytes();
-        let wanted = [&b"var/lib/dpkg/status"[..], b"etc/passwd"].contains(&bytes)
-            || bytes.starts_with(b"var/lib/dpkg/info/") && bytes.ends_with(b".list");
+        let wanted = WANTED.contains(&bytes) || bytes.starts_with(b"var/lib/dpkg/info/") && bytes.ends_with(b".list");
         let keep = wanted && self.size.saturating_add(size) <= KEPT;
         let mut kept = Vec::new();
         let mut buffer = vec![0; 16 * 1024];
@@ -79,6 +91,7 @@ impl Sink for Hashing {
         if keep {
             self.size += size;
             self.kept.insert(path.clone(), kept);
+            self.layers.insert(path.clone(), self.layer);
         }
         Ok(hasher.finish())
     }
@@ -177,6 +190,7 @@ impl LayerReader {
 
     fn read_tar<R: Read>(&mut self, tar: R, sink: &mut dyn Sink) -> Result<DiffId, LayerReadError> {
         let limit = self.limits.layer;
+        sink.layer();
         let mut untar = Untar::new(Streamed(Measured { tar, hasher: Hasher::new(), left: limit }));
         let mut layer = Layer { reader: self, stated: BTreeSet::new(), emptied: BTreeSet::new() };
         let entries = || -> Result<DiffId, LayerReadError> {

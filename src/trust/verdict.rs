@@ -315,7 +315,9 @@ impl Question<'_> {
     }
 }
 
-fn kind_of(bundle: &Bundle) -> String {
+/// Returns what a bundle states: the type of its predicate, or of its payload where that is no statement.
+#[must_use]
+pub fn kind_of(bundle: &Bundle) -> String {
     let statement = (bundle.payload_type == statement::PAYLOAD).then(|| Statement::parse(&bundle.payload).ok()).flatten();
     shown(&statement.map_or_else(|| bundle.payload_type.clone(), |statement| statement.predicate_type))
 }
@@ -420,6 +422,14 @@ impl Question<'_> {
         others.dedup();
         let nothing = || Finding::NoSignature { place: image.place.to_owned(), others };
         good.ok_or_else(|| bad.unwrap_or_else(nothing))
+    }
+
+    /// Judges something else that is said of an image and signed: who signed it, and whether it is of this image.
+    pub fn attestation(&self, image: &ImageQuestion<'_>, bundle: &Bundle) -> Result<Signer, Finding> {
+        match self.bundle(image, bundle)? {
+            GoodImage::Signature { signer, .. } => Ok(signer),
+            GoodImage::Release(good) => Ok(good.signer),
+        }
     }
 
     /// Whether a good release names the image.

@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use super::image::Image;
+use super::image::{Image, Search};
+use super::registry::Reach;
 use super::{Answer, Context};
 use crate::failure::Failure;
 use crate::image::diff;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Each image is one of the project (as it is built), a layout `FOLDER` or `FOLDER:NAME`, \
-    or an archive `FILE` or `FILE:NAME`.\n\
+    an archive `FILE` or `FILE:NAME`, or one in a registry `HOST/NAME:TAG` or `HOST/NAME@sha256:…`.\n\
     Exit code: 0 where nothing differs, 1 where something does, 2 where an image is unknown, not built or refused, \
     3 where reading fails.")]
 pub struct Arguments {
@@ -25,12 +26,15 @@ pub struct Arguments {
     /// Architecture of the images (default: this machine's, where the project has it; an archive's only one)
     #[arg(long, value_name = "NAME")]
     platform: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let Arguments { before, after, files, platform } = arguments;
-    let old = Image::find(context, before, platform.as_deref())?;
-    let new = Image::find(context, after, platform.as_deref())?;
+    let Arguments { before, after, files, platform, reach } = arguments;
+    let search = Search { context, platform: platform.as_deref(), reach };
+    let (old, _) = Image::find(search, before, &|_| Ok(()))?;
+    let (new, _) = Image::find(search, after, &|_| Ok(()))?;
     let difference = diff::diff(old.side(), new.side()).map_err(|error| {
         Failure::project(format!("cannot compare `{before}` with `{after}`"))
             .because(error)

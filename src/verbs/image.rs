@@ -1,4 +1,4 @@
-//! An image of the project, of a layout or of an archive, as verbs look at it.
+//! An image of the project, of a layout, of an archive or of a registry, as verbs look at it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -6,9 +6,11 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::Context;
-use super::registry::from_repository;
+use super::registry::{Reach, from_repository};
+use super::sign::repository_of;
 use super::workplace::{Planned, Workplace, open_store};
 use crate::edge::layout::{self, Handed, LayoutError};
+use crate::edge::registry::Access;
 use crate::execute::{self, from_store};
 use crate::failure::Failure;
 use crate::image::archive::{self, ArchiveError, Files, FoundImage, TarFiles};
@@ -16,10 +18,12 @@ use crate::image::canonical;
 use crate::image::diff::{STATUS, Side};
 use crate::image::layout::{Form, Layout};
 use crate::image::oci::{self, Configuration, Descriptor, Platform};
+use crate::image::placed::{self, Placed};
 use crate::image::reader::{self, Hashing, LayerReadError, Limits};
-use crate::image::repository::Repository as _;
+use crate::image::repository::{Repository, RepositoryError};
 use crate::model::digest::BlobDigest;
 use crate::model::name::{Architecture, ImageName};
+use crate::model::reference::Reference;
 use crate::model::tree::{Tree, TreePath, escape};
 use crate::screen::{Task, Unit};
 
@@ -28,6 +32,9 @@ const MOST_NAMED: usize = 12;
 
 /// Where an image says who its accounts are.
 pub const PASSWD: &str = "etc/passwd";
+
+/// Where it says what it is.
+const RELEASE: &str = "usr/lib/os-release";
 
 /// An image with all that is compared.
 pub struct Image {
@@ -43,8 +50,29 @@ pub struct Image {
     pub names: Vec<String>,
     /// Where its packages are from, for an image of the project.
     pub brought: BTreeMap<String, Brought>,
-    /// What refers to it; absent where the place keeps no such list.
-    pub referrers: Option<Vec<Descriptor>>,
+    /// The last layer, counted from 1, that states each file of the package database; known of what was read from layers.
+    pub stated: Option<BTreeMap<TreePath, usize>>,
+}
+
+/// Where an image is, to those who ask what is said of it there.
+pub struct Standing<'a> {
+    pub place: &'a dyn Repository,
+    pub image: BlobDigest,
+    /// The index in which it stands, where there is one.
+    pub index: Option<BlobDigest>,
+    /// The repository that it should be of.
+    pub repository: Option<String>,
+}
+
+/// What is asked about an image where it is, while that is open.
+pub type Ask<'a, T> = &'a dyn Fn(&Standing<'_>) -> Result<T, Failure>;
+
+/// Where and how an image is looked for.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    pub context: &'a Context<'a>,
+    pub platform: Option<&'a str>,
+    pub reach: &'a Reach,
 }
 
 /// Where a package of the project is from.
@@ -59,44 +87,89 @@ pub struct Brought {
 }
 
 impl Image {
-    /// Finds an image by what a person calls it: an image of the project comes before a folder or file of the same name.
-    pub fn find(context: &Context<'_>, text: &str, platform: Option<&str>) -> Result<Self, Failure> {
+    /// Finds an image by what a person calls it: an image of the project comes before a folder or file of the same name, and
+    /// those before an image in a registry. What was asked is answered where the place keeps what is said of images.
+    pub fn find<T>(search: Search<'_>, text: &str, ask: Ask<'_, T>) -> Result<(Self, Option<T>), Failure> {
         let handed = layout::locate(text);
         let mut known = Vec::new();
         if let Ok(name) = text.parse::<ImageName>() {
-            match Workplace::open(context) {
+            match Workplace::open(search.context) {
                 Ok(workplace) if workplace.catalog.recipe(&name).is_some() => {
-                    return Self::of_project(context, workplace, &name, platform);
+                    return Self::of_project(search, workplace, &name, ask);
                 }
                 Ok(workplace) => known.extend(workplace.catalog.iter().map(|member| member.recipe.name.to_string())),
                 Err(failure) if handed.is_none() => return Err(failure),
                 Err(_) => {}
             }
         }
-        let (path, name) = handed.ok_or_else(|| unknown(text, &known))?;
+        let Some((path, name)) = handed else {
+            let Ok(reference) = text.parse::<Reference>() else { return Err(unknown(text, &known)) };
+            return Self::of_registry(search, &reference, ask);
+        };
         match layout::open(&path).map_err(|error| from_layout(&error))? {
-            Handed::Folder(folder) => Self::of_files(context, &folder, &path, Form::Folder, name, platform),
+            Handed::Folder(folder) => Self::of_files(search, &folder, (&path, Form::Folder), name, ask),
             Handed::File(file) => {
                 let files = TarFiles::new(&file).map_err(|error| refused(&path, error.into()))?;
-                Self::of_files(context, &files, &path, Form::Archive, name, platform)
+                Self::of_files(search, &files, (&path, Form::Archive), name, ask)
             }
         }
     }
 
     /// Reads an image of the project, which must be built as the recipes are now.
-    fn of_project(
-        context: &Context<'_>,
+    fn of_project<T>(
+        search: Search<'_>,
         workplace: Workplace,
         name: &ImageName,
-        platform: Option<&str>,
-    ) -> Result<Self, Failure> {
+        ask: Ask<'_, T>,
+    ) -> Result<(Self, Option<T>), Failure> {
+        let context = search.context;
         let store = open_store(context)?;
-        let planned = Planned::of(workplace, context, &store, &[name.to_string()], platform)?;
+        let planned = Planned::of(workplace, context, &store, &[name.to_string()], search.platform)?;
         // Not `Failure::no`: that would say that the images differ.
-        Self::of_plan(context, &planned, name)?.ok_or_else(|| {
+        let image = Self::of_plan(context, &planned, name)?.ok_or_else(|| {
             Failure::project(format!("the image `{name}` is not built, or not as the recipes are now"))
                 .hint(format!("run `parvis build {name}`"))
-        })
+        })?;
+        // What was signed before it is sent anywhere stands beside what was built.
+        let out = planned.workplace.folder.root().join("out");
+        let answered = match (image.manifest, out.join("index.json").is_file()) {
+            (Some(manifest), true) => match layout::open(&out).map_err(|error| from_layout(&error))? {
+                Handed::Folder(folder) => about(&folder, (&out, Form::Folder), manifest, ask)?,
+                Handed::File(_) => None,
+            },
+            _ => None,
+        };
+        Ok((image, answered))
+    }
+
+    /// Reads an image of a registry: its documents, then its layers as they come, each compared with its digests.
+    fn of_registry<T>(search: Search<'_>, wanted: &Reference, ask: Ask<'_, T>) -> Result<(Self, Option<T>), Failure> {
+        let pick = wanted.pick.as_ref().ok_or_else(|| {
+            Failure::project(format!("`{wanted}` does not say which image")).hint("add a tag or a digest behind the name")
+        })?;
+        let asked = platform_of(search.platform)?;
+        let remote = search.reach.open(search.context, &wanted.repository, Access::Read)?;
+        let absent = || {
+            Failure::project(format!("there is no `{wanted}`")).hint(
+                "check the name and the tag; a registry may also say so of what is not for everybody: log in with `docker login`",
+            )
+        };
+        let top = remote.find(pick).map_err(from_repository)?.ok_or_else(absent)?;
+        let lines = placed::manifests(&remote, &top).map_err(from_document)?;
+        let line = fitting(&lines, wanted, asked.as_ref(), search.context.machine)?;
+        let (placed, image) = Placed::open(&remote, line).map_err(from_document)?;
+        let found = &image.config.platform;
+        if let Some(asked) = asked.as_ref().map(Platform::of).filter(|asked| !is_for(found, asked)) {
+            return Err(Failure::project(format!("`{wanted}` is for `{found}`, and not for `{asked}`")));
+        }
+        let sizes: Vec<u64> = image.layers.iter().filter_map(|layer| Some(layer.descriptor.as_ref()?.size)).collect();
+        let read = Self::read(search.context, &placed, &image, sizes, &wanted.to_string());
+        let mut read = read.map_err(|error| from_registry(wanted, placed.last(), error))?;
+        read.names = vec![wanted.to_string()];
+        let index = (top.digest != line.digest).then_some(top.digest);
+        let repository = Some(wanted.repository.to_string());
+        let answered = ask(&Standing { place: &remote, image: line.digest, index, repository })?;
+        Ok((read, Some(answered)))
     }
 
     /// Reads an image of a plan; nothing where it was not built.
@@ -114,7 +187,7 @@ impl Image {
         })?;
         // The tree itself says whose each file is; only the versions stand in the database.
         let mut database = BTreeMap::new();
-        for at in [STATUS, PASSWD] {
+        for at in [STATUS, PASSWD, RELEASE] {
             let path = TreePath::parse(at.as_bytes()).map_err(|error| Failure::bug(error.to_string()))?;
             database.extend(execute::read_path(&site, &tree, at.as_bytes())?.map(|content| (path, content)));
         }
@@ -127,35 +200,48 @@ impl Image {
             manifest: Some(record.manifest),
             names: vec![name.to_string()],
             brought: brought(planned, name),
-            referrers: None,
+            stated: None,
         }))
     }
 
     /// Reads an image of a layout or archive.
-    fn of_files(
-        context: &Context<'_>,
+    fn of_files<T>(
+        search: Search<'_>,
         files: &dyn Files,
-        path: &Path,
-        form: Form,
+        (path, form): (&Path, Form),
         name: Option<&str>,
-        platform: Option<&str>,
-    ) -> Result<Self, Failure> {
-        let platform: Option<Architecture> =
-            platform.map(str::parse).transpose().map_err(|error: crate::model::name::InvalidName| {
-                Failure::project(error.to_string()).hint("for example `--platform amd64`")
-            })?;
+        ask: Ask<'_, T>,
+    ) -> Result<(Self, Option<T>), Failure> {
+        let platform = platform_of(search.platform)?;
         let images = archive::read(files).map_err(|error| refused(path, error.into()))?;
         let image = choose(&images, path, name, platform.as_ref())?;
-        let mut layer_sizes = Vec::new();
+        let mut sizes = Vec::new();
         for layer in &image.layers {
             let opened = files.open(&layer.file).map_err(|error| refused(path, error.into()))?;
-            layer_sizes.push(opened.map_or(0, |(size, _)| size));
+            sizes.push(opened.map_or(0, |(size, _)| size));
         }
+        let place = path.display().to_string();
+        let read = Self::read(search.context, files, image, sizes, &place).map_err(|error| refused(path, error))?;
+        let answered = match &image.manifest {
+            Some(manifest) => about(files, (path, form), manifest.digest, ask)?,
+            None => None,
+        };
+        Ok((read, answered))
+    }
+
+    /// Reads the layers of an image.
+    fn read(
+        context: &Context<'_>,
+        files: &dyn Files,
+        image: &FoundImage,
+        layer_sizes: Vec<u64>,
+        place: &str,
+    ) -> Result<Self, LayerReadError> {
         let task = context.screen.work("reading", Some(layer_sizes.iter().sum()), Unit::Bytes);
-        task.detail(&path.display().to_string());
+        task.detail(place);
         let mut hashing = Hashing::default();
         let counted = Counted { files, task: &*task };
-        let tree = reader::read_image(&counted, image, Limits::default(), &mut hashing).map_err(|error| refused(path, error))?;
+        let tree = reader::read_image(&counted, image, Limits::default(), &mut hashing)?;
         Ok(Self {
             tree,
             database: hashing.kept,
@@ -165,7 +251,7 @@ impl Image {
             manifest: image.manifest.as_ref().map(|manifest| manifest.digest),
             names: image.names.clone(),
             brought: BTreeMap::new(),
-            referrers: referrers(files, path, form, image)?,
+            stated: Some(hashing.layers),
         })
     }
 
@@ -200,11 +286,77 @@ fn brought(planned: &Planned<'_>, image: &ImageName) -> BTreeMap<String, Brought
     brought
 }
 
-/// Returns what refers to an image of a layout or archive; nothing where it has no place for such a list.
-fn referrers(files: &dyn Files, path: &Path, form: Form, image: &FoundImage) -> Result<Option<Vec<Descriptor>>, Failure> {
-    let Some(manifest) = &image.manifest else { return Ok(None) };
+/// Asks about an image of a layout or archive; nothing is answered where an archive has no place for what is said of images.
+fn about<T>(files: &dyn Files, (path, form): (&Path, Form), image: BlobDigest, ask: Ask<'_, T>) -> Result<Option<T>, Failure> {
     let place = Layout::open(files, &path.display().to_string(), form).map_err(from_repository)?;
-    place.referrers(&manifest.digest).map(Some).map_err(from_repository)
+    let mut index = None;
+    let mut names = Vec::new();
+    for listed in place.images() {
+        let own = placed::manifests(&place, &listed.descriptor).map_err(from_repository)?;
+        if own.iter().any(|line| line.digest == image) {
+            index = index.or((listed.descriptor.digest != image).then_some(listed.descriptor.digest));
+            names.extend(listed.names.iter().map(String::as_str));
+        }
+    }
+    let repository = names.first().and_then(|name| repository_of(name, None));
+    ask(&Standing { place: &place, image, index, repository }).map(Some)
+}
+
+fn platform_of(name: Option<&str>) -> Result<Option<Architecture>, Failure> {
+    name.map(str::parse).transpose().map_err(|error: crate::model::name::InvalidName| {
+        Failure::project(error.to_string()).hint("for example `--platform amd64`")
+    })
+}
+
+fn is_for(found: &Platform, asked: &Platform) -> bool {
+    let variant = found.variant.is_none() || found.variant == asked.variant;
+    (&found.os, &found.architecture) == (&asked.os, &asked.architecture) && variant
+}
+
+/// Chooses from the images of an index: the one that was asked for, the only one, or that of this machine.
+fn fitting<'a>(
+    lines: &'a [Descriptor],
+    wanted: &Reference,
+    asked: Option<&Architecture>,
+    machine: &str,
+) -> Result<&'a Descriptor, Failure> {
+    if let [only] = lines {
+        return Ok(only);
+    }
+    let machine = machine.parse::<Architecture>().ok();
+    let platform = asked.or(machine.as_ref()).map(Platform::of);
+    let fits = |line: &&Descriptor| {
+        platform.as_ref().is_some_and(|asked| line.platform.as_ref().is_some_and(|found| is_for(found, asked)))
+    };
+    let mut found = lines.iter().filter(fits);
+    match (found.next(), found.next()) {
+        (Some(line), None) => Ok(line),
+        _ => {
+            let has: Vec<String> =
+                lines.iter().filter_map(|line| Some(escape(line.platform.as_ref()?.to_string().as_bytes()))).collect();
+            Err(Failure::project(format!("`{wanted}` has {} images, and not one that is meant", lines.len()))
+                .hint(format!("choose with `--platform`, or by digest; it has: {}", has.join(", "))))
+        }
+    }
+}
+
+/// Says why a document of a registry was not read.
+fn from_document(error: RepositoryError) -> Failure {
+    let is_damaged = matches!(error, RepositoryError::Damaged { .. });
+    let failure = from_repository(error);
+    if is_damaged { failure.hint("do not use the image: ask whom it came from, or push it again") } else { failure }
+}
+
+/// Says why a layer of a registry was not read.
+fn from_registry(wanted: &Reference, layer: Option<BlobDigest>, error: LayerReadError) -> Failure {
+    let hint = error.hint().unwrap_or_else(|| "run the same command again; if it stays so, do not use the image".to_owned());
+    let layer = layer.map_or_else(String::new, |layer| format!("the layer `{layer}` of "));
+    // Whether it is an entry, the bytes or the network: the last of the causes names it.
+    let mut cause: &(dyn Error + 'static) = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Failure::world(format!("{layer}`{wanted}` cannot be used")).because(cause.to_string()).hint(hint)
 }
 
 /// Finds the one image that is meant.
@@ -271,7 +423,7 @@ fn listed<'a>(images: impl Iterator<Item = &'a FoundImage>) -> String {
 }
 
 fn unknown(text: &str, known: &[String]) -> Failure {
-    let other = "a layout folder or an archive file";
+    let other = "a layout folder, an archive file, or an image in a registry (`registry.example/parish/httpd:1.4.0`)";
     let hint =
         if known.is_empty() { format!("give {other}") } else { format!("the project has {}; or give {other}", known.join(", ")) };
     Failure::project(format!("`{text}` is no image of the project, and no such folder or file is there")).hint(hint)

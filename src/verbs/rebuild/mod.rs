@@ -46,7 +46,7 @@ use words::Words;
 /// The key that signs rebuilds.
 const PARISH: &str = "parish";
 /// What the signed statement says, as an address that stands for a kind; no server need answer there.
-const PREDICATE: &str = "https://parvis.example/rebuild/v1";
+pub const PREDICATE: &str = "https://parvis.example/rebuild/v1";
 
 /// Bytes of a record at most.
 const RECORD_LIMIT: u64 = 16 << 20;

@@ -23,6 +23,9 @@ const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// Bytes of all bundles of one image that are read.
 const MOST_BYTES: u64 = 256 << 20;
 
+/// Entries of a list in cosign's older form that are named and not read.
+const MOST_OTHERS: usize = 100;
+
 /// Bytes of a layer when it is unpacked.
 const LARGEST_LAYER: u64 = 32 << 30;
 
@@ -54,40 +57,68 @@ fn missing(name: &BlobDigest) -> Finding {
     Finding::Missing { name: name.to_string() }
 }
 
+/// Something that stands beside an image.
+pub struct Beside {
+    /// Its artifact, or the list of signatures in which it stands.
+    pub line: Descriptor,
+    /// It stands in a list under a tag, as cosign wrote it before there were referrers.
+    pub is_older: bool,
+    pub evidence: Evidence,
+}
+
 /// Returns what stands beside an image and might be a signature of it.
 pub fn evidence(place: &dyn Repository, image: &BlobDigest) -> Result<Vec<Evidence>, Finding> {
+    Ok(beside(place, image, false)?.into_iter().map(|found| found.evidence).collect())
+}
+
+/// Returns what stands beside an image: what might be a signature of it, or (`all`) everything.
+pub fn beside(place: &dyn Repository, image: &BlobDigest, all: bool) -> Result<Vec<Beside>, Finding> {
     let mut found = Vec::new();
     let mut left = MOST_BYTES;
     for line in place.referrers(image).map_err(from_place)? {
         let Some((_, bytes)) = place.document(&line.digest).map_err(from_place)? else { continue };
         let Ok(artifact) = oci::parse_artifact(&bytes) else {
-            found.push(Evidence::Else("unreadable".into()));
+            found.push(Beside { line, is_older: false, evidence: Evidence::Else("unreadable".into()) });
             continue;
         };
         // A list of referrers may be anybody's; what counts is what the artifact itself says.
         if artifact.subject.as_ref().is_some_and(|subject| subject.digest == *image) {
-            found.push(bundle(place, &artifact, &mut left)?);
+            let evidence = bundle(place, &artifact, all, &mut left)?;
+            let artifact_type = Some(artifact.artifact_type);
+            found.push(Beside { line: Descriptor { artifact_type, ..line }, is_older: false, evidence });
         }
     }
-    if let Some(list) = place.resolve(&simple::tag(image)).map_err(from_place)?
-        && let Some((_, bytes)) = place.document(&list.digest).map_err(from_place)?
-        && let Ok(list) = oci::parse_artifact(&bytes)
-    {
+    if let Some((line, list)) = tagged(place, &simple::tag(image))? {
         for entry in simple::entries(&list) {
             if let Some(payload) = small(place, &entry.payload, simple::LIMIT)? {
-                found.push(Evidence::Simple { payload, entry });
+                found.push(Beside { line: line.clone(), is_older: true, evidence: Evidence::Simple { payload, entry } });
             }
+        }
+    }
+    for ending in ["att", "sbom"].iter().filter(|_| all) {
+        if let Some((line, list)) = tagged(place, &format!("sha256-{}.{ending}", image.hex()))? {
+            let evidence = |layer: &Descriptor| Evidence::Else(shown(&layer.media_type));
+            let entries = list.layers.iter().take(MOST_OTHERS);
+            found.extend(entries.map(|layer| Beside { line: line.clone(), is_older: true, evidence: evidence(layer) }));
         }
     }
     Ok(found)
 }
 
+/// Reads a list that stands under a tag made of an image's digest; nothing where there is none, or no list.
+fn tagged(place: &dyn Repository, tag: &str) -> Result<Option<(Descriptor, Artifact)>, Finding> {
+    let Some(line) = place.resolve(tag).map_err(from_place)? else { return Ok(None) };
+    let Some((_, bytes)) = place.document(&line.digest).map_err(from_place)? else { return Ok(None) };
+    Ok(oci::parse_artifact(&bytes).ok().map(|list| (line, list)))
+}
+
 /// Returns what an artifact says.
-fn bundle(place: &dyn Repository, artifact: &Artifact, left: &mut u64) -> Result<Evidence, Finding> {
+fn bundle(place: &dyn Repository, artifact: &Artifact, all: bool, left: &mut u64) -> Result<Evidence, Finding> {
     let layer = artifact.layers.iter().find(|layer| layer.media_type == BUNDLE);
     let Some(layer) = layer else { return Ok(Evidence::Else(shown(&artifact.artifact_type))) };
     // What it says of itself is not believed where it would make it a signature; otherwise there is no reason to read it.
-    if let Some(kind) = artifact.annotations.get(PREDICATE).filter(|kind| ![SIGNATURE, RELEASE].contains(&kind.as_str())) {
+    let is_signature = |kind: &&String| [SIGNATURE, RELEASE].contains(&kind.as_str());
+    if let Some(kind) = artifact.annotations.get(PREDICATE).filter(|kind| !all && !is_signature(kind)) {
         return Ok(Evidence::Else(shown(kind)));
     }
     if layer.size > *left {

@@ -4,6 +4,7 @@ mod again;
 mod again_words;
 mod gather;
 mod memory;
+pub mod said;
 mod words;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use super::registry::{Reach, reference};
 use super::sign::repository_of;
 use super::{Answer, Context, in_language};
 use crate::bundle::manifest::{self, MANIFEST, SETTINGS};
-use crate::edge::keys::{self, KeysError, Memory, TrustFolder};
+use crate::edge::keys::{self, KeysError, Memory, Pinned, TrustFolder};
 use crate::edge::layout::{self, ArchiveFile, Handed, LayoutFolder};
 use crate::edge::registry::Access;
 use crate::failure::Failure;
@@ -270,15 +271,10 @@ impl<'a> Inquiry<'a> {
 
     /// Returns whom to trust: the keys that were named, else those of the user's folder.
     fn anchors(&self) -> Result<Vec<Anchor>, Stop> {
-        let anchor = |name: String, key, keyring| Anchor { name, key, keyring };
-        let unusable = |error: KeysError| {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            Finding::Key { words: format!("{error}{cause}") }
-        };
         if self.arguments.key.is_empty() {
-            let pinned = self.folder.all().map_err(unusable)?;
-            return Ok(pinned.into_iter().map(|pinned| anchor(pinned.name.to_string(), pinned.key, pinned.keyring)).collect());
+            return Ok(pinned(&self.folder)?);
         }
+        let anchor = |name: String, key, keyring| Anchor { name, key, keyring };
         let mut anchors = Vec::new();
         for path in &self.arguments.key {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -653,6 +649,18 @@ impl<'a> Inquiry<'a> {
             "checks": self.checks.iter().map(|check| json!({"check": check.name(), "text": check.text(language)})).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Returns whom the user trusts.
+fn pinned(folder: &TrustFolder) -> Result<Vec<Anchor>, Finding> {
+    let pinned = folder.all().map_err(unusable)?;
+    let anchor = |Pinned { name, key, keyring, .. }: Pinned| Anchor { name: name.to_string(), key, keyring };
+    Ok(pinned.into_iter().map(anchor).collect())
+}
+
+fn unusable(error: KeysError) -> Finding {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Finding::Key { words: format!("{error}{cause}") }
 }
 
 /// How a file is opened by the name that the statement gives it.
