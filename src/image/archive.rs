@@ -19,6 +19,7 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use super::canonical::{self, JsonError, LIMIT};
+use super::layout::Additions;
 use super::member::Compressor;
 use super::oci::{self, Configuration, Descriptor, Document, INDEX, Manifest, OciError, REF_NAME};
 use super::tar::{self, END, TarError};
@@ -137,7 +138,17 @@ pub fn documents(images: &[ArchivedImage]) -> Result<Vec<(&'static str, Vec<u8>)
 }
 
 /// Writes an archive. Blobs that several images share stand in it once; each is checked while it is copied.
-pub fn write<W: Write>(images: &[ArchivedImage], blobs: &dyn Blobs, mut out: W) -> Result<W, ArchiveError> {
+pub fn write<W: Write>(images: &[ArchivedImage], blobs: &dyn Blobs, out: W) -> Result<W, ArchiveError> {
+    write_with(images, blobs, None, out)
+}
+
+/// Writes an archive with what is said of its images.
+pub fn write_with<W: Write>(
+    images: &[ArchivedImage],
+    blobs: &dyn Blobs,
+    said: Option<&Additions>,
+    mut out: W,
+) -> Result<W, ArchiveError> {
     for (name, bytes) in documents(images)? {
         write_file(&mut out, name, bytes.len() as u64, &mut &bytes[..])?;
     }
@@ -159,6 +170,12 @@ pub fn write<W: Write>(images: &[ArchivedImage], blobs: &dyn Blobs, mut out: W) 
         let content = blobs.open(digest).map_err(|source| ArchiveError::Blob { digest: *digest, source })?;
         let mut content = Checked::new(content, *size, *digest);
         write_file(&mut out, &blob_name(digest), *size, &mut content)?;
+    }
+    if let Some(Additions { blobs, list: (name, bytes) }) = said {
+        for (digest, bytes) in blobs.iter().filter(|(digest, _)| !small.contains_key(*digest) && !layers.contains_key(*digest)) {
+            write_file(&mut out, &blob_name(digest), bytes.len() as u64, &mut &bytes[..])?;
+        }
+        write_file(&mut out, name, bytes.len() as u64, &mut &bytes[..])?;
     }
     out.write_all(&END)?;
     Ok(out)

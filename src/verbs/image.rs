@@ -329,15 +329,13 @@ fn fitting<'a>(
         platform.as_ref().is_some_and(|asked| line.platform.as_ref().is_some_and(|found| is_for(found, asked)))
     };
     let mut found = lines.iter().filter(fits);
-    match (found.next(), found.next()) {
-        (Some(line), None) => Ok(line),
-        _ => {
-            let has: Vec<String> =
-                lines.iter().filter_map(|line| Some(escape(line.platform.as_ref()?.to_string().as_bytes()))).collect();
-            Err(Failure::project(format!("`{wanted}` has {} images, and not one that is meant", lines.len()))
-                .hint(format!("choose with `--platform`, or by digest; it has: {}", has.join(", "))))
-        }
+    if let (Some(line), None) = (found.next(), found.next()) {
+        return Ok(line);
     }
+    let name = |line: &Descriptor| Some(escape(line.platform.as_ref()?.to_string().as_bytes()));
+    let has: Vec<String> = lines.iter().filter_map(name).collect();
+    Err(Failure::project(format!("`{wanted}` has {} images, and not one that is meant", lines.len()))
+        .hint(format!("choose with `--platform`, or by digest; it has: {}", has.join(", "))))
 }
 
 /// Says why a document of a registry was not read.

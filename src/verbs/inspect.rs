@@ -70,7 +70,8 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
             lines.push(String::new());
             match said.as_deref() {
                 None => {
-                    lines.push("nothing is kept here that could be said of the image: look at it where it was sent to".to_owned())
+                    lines
+                        .push("nothing is kept here that could be said of the image: look at it where it was sent to".to_owned());
                 }
                 Some([]) => lines.push("nothing here is said of the image: it is not signed".to_owned()),
                 Some(several) => {

@@ -15,16 +15,21 @@ use crate::edge::registry::{Access, Remote, Wanted};
 use crate::edge::store::Store;
 use crate::execute::from_store;
 use crate::failure::Failure;
+use crate::image::along::{self, Along};
 use crate::image::archive::{self, ArchivedImage};
 use crate::image::canonical;
 use crate::image::oci::{self, Configuration, Descriptor, INDEX, Index, Manifest, OciError, REF_NAME};
-use crate::image::repository::Repository as _;
+use crate::image::repository::{Repository as _, RepositoryError};
 use crate::model::digest::{BlobDigest, DownloadDigest};
 use crate::model::name::Architecture;
 use crate::model::problem::shown;
 use crate::screen::{Unit, size};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Into a layout or an archive, signatures and attestations come along: of the image and, where all architectures \
+    are fetched, of their index. `parvis verify` of what was pulled then needs no network."
+)]
 pub struct Arguments {
     /// Image to fetch: `registry.example/parish/httpd:1.4.0`, or with `@sha256:…` in place of the tag
     #[arg(value_name = "REFERENCE")]
@@ -53,14 +58,21 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let platform = arguments.platform.clone().or(machine);
     let top = Top::read(&remote, &media_type, &bytes, digest, platform.as_deref())?;
     let images = fetch(&remote, &top, &store, context)?;
-    let blobs = top.keep(&store, &images)?;
+    let mut blobs = top.keep(&store, &images)?;
     let pulled = images.iter().map(Image::size).sum();
     let name = reference.to_string();
+    // The store keeps images; what is said of them has its place beside them.
+    let along = if place.is_some() { said_of(&remote, &top, context)? } else { Along::default() };
     match &place {
         None => {}
         Some(Place::Layout(folder)) => {
             let annotations = [(REF_NAME.to_owned(), name.clone())].into();
-            let index = oci::write_index(&[Descriptor { annotations, ..top.descriptor.clone() }]);
+            for bytes in along.blobs.values() {
+                let digest = store.put_blob(bytes).map_err(from_store)?;
+                blobs.push((digest, store.blob_path(&digest)));
+            }
+            let lines = [&[Descriptor { annotations, ..top.descriptor.clone() }][..], &along.lines].concat();
+            let index = oci::write_index(&lines);
             let index = index.map_err(|error| Failure::bug("the index cannot be written").because(error))?;
             output::write_layout(folder, &blobs, &index.bytes).map_err(from_output)?;
         }
@@ -69,15 +81,31 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
                 .iter()
                 .map(|image| ArchivedImage { manifest: &image.manifest, config: &image.config, names: vec![name.clone()] })
                 .collect();
-            let write =
-                |out: &mut dyn io::Write| archive::write(&archived, &StoreBlobs(&store), out).map(drop).map_err(io::Error::other);
+            let said = along.additions().map_err(|error| Failure::bug("the list cannot be written").because(error))?;
+            let write = |out: &mut dyn io::Write| {
+                archive::write_with(&archived, &StoreBlobs(&store), said.as_ref(), out).map(drop).map_err(io::Error::other)
+            };
             output::write_whole(file, write).map_err(from_output)?;
         }
     }
     let shown_place = arguments.output.as_ref().map_or_else(|| "the store".to_owned(), |path| path.display().to_string());
     context.answer(
-        || json!({"reference": name, "digest": top.descriptor.digest.to_string(), "size": pulled, "output": arguments.output}),
-        || vec![format!("pulled {name} into {shown_place} ({}): {}", size(pulled), top.descriptor.digest)],
+        || {
+            let digest = top.descriptor.digest.to_string();
+            json!({"reference": name, "digest": digest, "size": pulled, "output": arguments.output, "referrers": along.lines.len()})
+        },
+        || {
+            let mut lines = vec![format!("pulled {name} into {shown_place} ({}): {}", size(pulled), top.descriptor.digest)];
+            match (along.lines.len(), place.is_some()) {
+                (_, false) => {}
+                (0, true) => lines.push("nothing is said of it there: it is not signed".to_owned()),
+                (number, true) => lines.push(format!(
+                    "with {number} that {} said of it: `parvis verify` needs no network",
+                    if number == 1 { "is" } else { "are" }
+                )),
+            }
+            lines
+        },
     );
     Ok(())
 }
@@ -101,6 +129,25 @@ pub fn into_layout(
     let index = oci::write_index(&[Descriptor { annotations, ..top.descriptor }])
         .map_err(|error| Failure::bug("the index cannot be written").because(error))?;
     output::write_layout(folder, &blobs, &index.bytes).map(drop).map_err(from_output)
+}
+
+/// Fetches what is said of the image, and of the images of its index. What cannot be had is left there, and said so: without it the image
+/// is what it is, and `parvis verify` does not find it good.
+fn said_of(remote: &Remote, top: &Top, context: &Context<'_>) -> Result<Along, Failure> {
+    let subjects = top.manifests.iter().chain([&top.descriptor]).map(|line| line.digest).collect();
+    let along = match along::gather(remote, &subjects) {
+        Ok(along) => along,
+        Err(error @ RepositoryError::Unreachable { .. }) => return Err(from_repository(error)),
+        Err(error) => {
+            context.screen.note(&format!("what is said of the image was not fetched: {error}"));
+            Along::default()
+        }
+    };
+    if along.left > 0 {
+        let number = along.left;
+        context.screen.note(&format!("{number} of what is said of the image was left there: damaged, too large or too much"));
+    }
+    Ok(along)
 }
 
 fn absent(name: &str) -> Failure {
