@@ -1,5 +1,6 @@
 //! `parvis attest`: what an image consists of, what it was made from, and what its tests found, signed and hung on the image.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use crate::image::oci::Descriptor;
 use crate::image::repository::WritableRepository;
 use crate::image::sbom::Format;
 use crate::model::digest::{BlobDigest, FileDigest};
-use crate::model::name::ImageName;
+use crate::model::name::{Architecture, ImageName};
 use crate::trust::key::SigningKey;
 use crate::trust::provenance::{BUILDER, Commit, Material, Provenance};
 use crate::trust::results::{Results, TEST_RESULT};
@@ -34,7 +35,7 @@ const FILE_LIMIT: u64 = 16 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Signed are, of each image: its list in both formats, its provenance, and the results that \
-    `parvis test --attest` kept. They hang on the manifest of the architecture, never inside of an index; a second run changes nothing.")]
+    `parvis test --attest` kept. They hang on the manifest of each architecture, never inside of an index; a second run changes nothing.")]
 pub struct Arguments {
     /// Images to attest, as they are built now
     #[arg(required = true)]
@@ -52,9 +53,9 @@ pub struct Arguments {
     /// Address that stands for who built and where
     #[arg(long, value_name = "URI", default_value = BUILDER)]
     builder: String,
-    /// Architecture of the images (default: this machine's, where the project has it)
+    /// Architecture of the images, may be given several times (default: in a registry all of the project, else this machine's)
     #[arg(long, value_name = "NAME")]
-    platform: Option<String>,
+    platform: Vec<String>,
     #[command(flatten)]
     unlock: Unlock,
     #[command(flatten)]
@@ -64,6 +65,7 @@ pub struct Arguments {
 /// What is said of one image.
 struct Said {
     image: ImageName,
+    platform: Architecture,
     /// What it is called outside, by the project.
     repository: String,
     subject: Descriptor,
@@ -78,29 +80,38 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         return Err(Failure::project(format!("`{}` is not an address", arguments.builder.escape_debug()))
             .hint("give one that you control: `https://parish.example/builders/1`"));
     }
-    let store = open_store(context)?;
-    let mut said = Vec::new();
-    for name in &arguments.images {
-        let planned = Planned::make(context, &store, std::slice::from_ref(name), arguments.platform.as_deref())?;
-        let image: ImageName = name.parse().map_err(|error| Failure::project(format!("{error}")))?;
-        said.push(say(&planned, context, &image, &arguments.builder)?);
-    }
-    for one in said.iter().filter(|one| !one.tested) {
-        context.screen.note(&format!(
-            "{}: nothing is said of its tests: `parvis test --attest {}` keeps what they find",
-            one.image, one.image
-        ));
-    }
-    if let Some(folder) = &arguments.output {
-        return write(&said, folder, context);
-    }
+    let workplace = Workplace::open(context)?;
     let place = match &arguments.to {
-        None => Place::Path(Workplace::open(context)?.folder.root().join("out")),
+        None => Place::Path(workplace.folder.root().join("out")),
         Some(text) => match layout::locate(text) {
             Some((path, None)) => Place::Path(path),
             _ => Place::Registry(super::push::plain_prefix(text)),
         },
     };
+    let platforms: BTreeSet<Architecture> = match (&place, &arguments.platform[..]) {
+        // As `parvis push` sends them: an index of all.
+        (Place::Registry(_), []) => workplace.project.architectures.iter().cloned().collect(),
+        (Place::Path(_), []) => [workplace.platform(context, None)?].into(),
+        (_, named) => named.iter().map(|name| workplace.platform(context, Some(name))).collect::<Result<_, _>>()?,
+    };
+    drop(workplace);
+    let store = open_store(context)?;
+    let mut said = Vec::new();
+    for name in &arguments.images {
+        let image: ImageName = name.parse().map_err(|error| Failure::project(format!("{error}")))?;
+        for platform in &platforms {
+            let planned = Planned::make(context, &store, std::slice::from_ref(name), Some(platform.as_str()))?;
+            said.push(say(&planned, context, &image, &arguments.builder)?);
+        }
+    }
+    for one in said.iter().filter(|one| !one.tested) {
+        let image = &one.image;
+        let of = if platforms.len() > 1 { format!("{image} for {}", one.platform) } else { image.to_string() };
+        context.screen.note(&format!("{of}: nothing is said of its tests: `parvis test --attest {image}` keeps what they find"));
+    }
+    if let Some(folder) = &arguments.output {
+        return write(&said, folder, platforms.len() > 1, context);
+    }
     let key = open_key(&arguments.key, &arguments.unlock, context)?;
     let hung = hang(&said, &place, &key, &arguments.reach, context)?;
     context.answer(
@@ -116,8 +127,8 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
 
 /// Gathers everything that can be said of an image.
 fn say(planned: &Planned<'_>, context: &Context<'_>, image: &ImageName, builder: &str) -> Result<Said, Failure> {
-    let inventory = super::sbom::inventory(planned, context, image)?;
     let subject = subject(planned, context, image)?;
+    let inventory = super::sbom::inventory(planned, context, image)?;
     let list = |format| inventory.document(format).map_err(|error| Failure::bug("the list cannot be written").because(error));
     let mut predicates = vec![
         ("spdx", SPDX, list(Format::Spdx)?),
@@ -130,7 +141,8 @@ fn say(planned: &Planned<'_>, context: &Context<'_>, image: &ImageName, builder:
     let tested = results.is_some() || !has_tests;
     predicates.extend(results.map(|results| ("tests", TEST_RESULT, results)));
     let repository = planned.workplace.repository(image);
-    Ok(Said { image: image.clone(), repository, subject, predicates, tested })
+    let platform = planned.plan.platform.clone();
+    Ok(Said { image: image.clone(), platform, repository, subject, predicates, tested })
 }
 
 /// Returns the manifest of a built image.
@@ -138,8 +150,9 @@ fn subject(planned: &Planned<'_>, context: &Context<'_>, image: &ImageName) -> R
     let step = planned.plan.images.iter().find(|plan| plan.name == *image).map(|plan| plan.image_step().key);
     let record = step.map(|key| planned.site(context).image(&key)).transpose()?.flatten();
     let record = record.ok_or_else(|| {
-        Failure::no(format!("the image `{image}` is not built, or not as the recipes are now"))
-            .hint(format!("run `parvis build {image}`"))
+        let platform = &planned.plan.platform;
+        Failure::no(format!("the image `{image}` is not built for `{platform}`, or not as the recipes are now"))
+            .hint(format!("run `parvis build {image} --platform {platform}`"))
     })?;
     Ok(record.descriptor())
 }
@@ -220,14 +233,15 @@ fn kept_results(store: &Store, manifest: &BlobDigest, recipe: &str) -> Result<Op
     Ok(results.filter(|results| results["configuration"][0]["digest"]["sha256"] == recipe))
 }
 
-/// Writes statements without signatures.
-fn write(said: &[Said], folder: &std::path::Path, context: &Context<'_>) -> Answer {
+/// Writes statements without signatures, where there are several architectures with that in the files' names.
+fn write(said: &[Said], folder: &std::path::Path, several: bool, context: &Context<'_>) -> Answer {
     let mut files = Vec::new();
     for one in said {
         for (kind, predicate_type, predicate) in &one.predicates {
             let statement = statement(&one.repository, one, predicate_type, predicate);
             let bytes = statement.to_bytes().map_err(|error| Failure::bug("a statement cannot be written").because(error))?;
-            let file = folder.join(format!("{}.{kind}.json", one.image));
+            let platform = if several { format!(".{}", one.platform) } else { String::new() };
+            let file = folder.join(format!("{}{platform}.{kind}.json", one.image));
             output::write_whole(&file, |out| out.write_all(&bytes)).map_err(from_output)?;
             files.push(file);
         }
@@ -301,6 +315,7 @@ pub fn attest(planned: &Planned<'_>, context: &Context<'_>, prefix: &str, key: &
 /// What hangs on an image now: kind, digest of the artifact, and whether it was not there before.
 struct Hung {
     repository: String,
+    platform: Architecture,
     manifest: BlobDigest,
     statements: Vec<(&'static str, BlobDigest, bool)>,
 }
@@ -317,7 +332,8 @@ impl Signed<'_> {
             let is_new = attachment.put(place, digest).map_err(from_repository)?;
             statements.push((*kind, attachment.artifact.digest, is_new));
         }
-        Ok(Hung { repository: self.repository.clone(), manifest: *digest, statements })
+        let platform = self.said.platform.clone();
+        Ok(Hung { repository: self.repository.clone(), platform, manifest: *digest, statements })
     }
 }
 
@@ -325,7 +341,8 @@ impl Hung {
     fn json(&self) -> Value {
         let statement = |(kind, artifact, is_new): &(&str, BlobDigest, bool)| json!({"kind": kind, "artifact": artifact.to_string(), "new": is_new});
         let statements: Vec<Value> = self.statements.iter().map(statement).collect();
-        json!({"repository": self.repository, "manifest": self.manifest.to_string(), "statements": statements})
+        let (platform, manifest) = (self.platform.as_str(), self.manifest.to_string());
+        json!({"repository": self.repository, "platform": platform, "manifest": manifest, "statements": statements})
     }
 
     fn line(&self) -> String {

@@ -82,24 +82,30 @@ impl Repo {
     /// Writes the pool, the indexes and the signed Release files. Indexes of earlier days stay in reach by their hash.
     pub fn publish(&self) -> &Self {
         for (suite, packages) in &self.packages {
-            let mut index = String::new();
+            let (mut index, mut foreign) = (String::new(), String::new());
             for (deb, bytes) in packages {
+                let index = if deb.architecture() == OTHER { &mut foreign } else { &mut index };
                 let file = pool_path(deb);
                 write(&self.root.path().join(suite.archive()).join(&file), bytes);
                 index.push_str(&deb.control());
                 let (size, sum, digest) = (bytes.len(), md5(bytes), DownloadDigest::of(bytes));
                 writeln!(index, "Filename: {file}\nSize: {size}\nMD5sum: {sum}\nSHA256: {digest}\n").unwrap();
             }
-            self.publish_index(*suite, &index);
+            self.publish_indexes(*suite, &index, &foreign);
         }
         self
     }
 
     /// Writes one suite with this text as its index.
     pub fn publish_index(&self, suite: Suite, index: &str) {
+        self.publish_indexes(suite, index, "");
+    }
+
+    /// Writes one suite with the indexes of both architectures.
+    fn publish_indexes(&self, suite: Suite, index: &str, foreign: &str) {
         let folder = self.folder(suite);
         let mut sums = String::new();
-        for (architecture, index) in [(ARCHITECTURE, index), (OTHER, "")] {
+        for (architecture, index) in [(ARCHITECTURE, index), (OTHER, foreign)] {
             let name = format!("main/binary-{architecture}/Packages");
             writeln!(sums, " {} {} {name}", DownloadDigest::of(index.as_bytes()), index.len()).unwrap();
             for compression in [Compression::Gzip, Compression::Xz] {
