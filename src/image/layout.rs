@@ -19,6 +19,9 @@ use super::oci::{self, Artifact, CONFIG, Descriptor, Document, INDEX, MANIFEST, 
 use super::repository::{MOST_REFERRERS, Repository, RepositoryError, WritableRepository};
 use crate::model::digest::BlobDigest;
 
+/// The problem of a blob that is not there.
+pub const MISSING: &str = "is missing";
+
 /// What kind of place it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -217,8 +220,8 @@ pub(super) fn subject_of(line: &Descriptor, artifact: &Artifact) -> Option<BlobD
 pub fn from_archive(place: &str, name: &str, error: ArchiveError) -> RepositoryError {
     match error {
         ArchiveError::Io(source) => RepositoryError::Unreachable { place: place.to_owned(), source: source.into(), hint: None },
-        ArchiveError::MissingBlob { .. } => {
-            RepositoryError::Damaged { place: place.to_owned(), name: name.to_owned(), problem: "is missing".into() }
+        ArchiveError::MissingBlob { digest } => {
+            RepositoryError::Damaged { place: place.to_owned(), name: digest.to_string(), problem: MISSING.into() }
         }
         error => {
             let mut problem = error.to_string();

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read};
 
 use super::words::Check;
 use crate::image::canonical;
+use crate::image::layout::MISSING;
 use crate::image::oci::{self, Artifact, Descriptor};
 use crate::image::reader;
 use crate::image::repository::{Repository, RepositoryError};
@@ -32,6 +33,7 @@ const LARGEST_LAYER: u64 = 32 << 30;
 /// Says what a place did, as a verdict: what cannot be reached is not refused, what is damaged is.
 pub fn from_place(error: RepositoryError) -> Finding {
     match error {
+        RepositoryError::Damaged { name, problem, .. } if problem == MISSING => Finding::Missing { name },
         RepositoryError::Damaged { name, problem, .. } => Finding::Changed { name, expected: String::new(), found: problem },
         error => {
             let mut words = error.to_string();
