@@ -1,6 +1,9 @@
 //! `parvis schema`: the JSON Schemas of the files that people write, and of answers that programs read.
 
+use serde_json::Value;
+
 use super::{Answer, Context};
+use crate::failure::Failure;
 use crate::model::project::Project;
 use crate::model::recipe::Recipe;
 use crate::model::stack::Stack;
@@ -10,7 +13,7 @@ use crate::trust::rebuilt::Rebuilt;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Which file: `project` is parvis.yaml, `recipe` is a file of recipes/, `stack` is a file of compose/;
-    /// `rebuilt` is what `parvis verify --rebuild --json` says under `rebuild`.
+    /// `rebuilt` is what `parvis verify --rebuild --json` says under `rebuild`, others are what the verb of that name says with `--json`.
     pub file: File,
 }
 
@@ -25,6 +28,14 @@ pub enum File {
     Stack,
     /// What `parvis verify --rebuild --json` says under `rebuild`.
     Rebuilt,
+    /// What `parvis verify --json` says.
+    Verify,
+    /// What `parvis inspect --json` says.
+    Inspect,
+    /// What `parvis outdated --json` says.
+    Outdated,
+    /// What `parvis affected --json` says.
+    Affected,
 }
 
 /// Prints the schema, as JSON in every case.
@@ -34,7 +45,17 @@ pub fn run(options: &Options, context: &Context<'_>) -> Answer {
         File::Recipe => Recipe::schema(),
         File::Stack => Stack::schema(),
         File::Rebuilt => Rebuilt::schema(),
+        File::Verify => answer(include_str!("schema/verify.json"))?,
+        File::Inspect => answer(include_str!("schema/inspect.json"))?,
+        File::Outdated => answer(include_str!("schema/outdated.json"))?,
+        File::Affected => answer(include_str!("schema/affected.json"))?,
     };
     context.screen.document(&schema);
     Ok(())
+}
+
+/// Reads the schema of an answer. Answers are put together where they are given, so their schemas are written; tests hold each
+/// against what parvis says.
+fn answer(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::bug("a schema cannot be read").because(error))
 }

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use crate::kit::badreg::Registry;
 use crate::kit::project::{Project, Said};
+use crate::kit::schema::assert_fits;
 use crate::kit::world;
 use crate::trust::Person;
 
 fn described(said: &Said) -> Value {
     let document: Value = serde_json::from_str(&said.out).unwrap();
-    assert_eq!(document["format"], 1);
+    assert_fits("inspect", &document);
     document
 }
 

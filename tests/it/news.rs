@@ -75,6 +75,7 @@ fn security_fixes_stand_first_with_the_holes_that_their_changelog_names() {
     assert!(!again.err.contains("to read what changed") && !again.out.contains("Other updates"), "{}{}", again.out, again.err);
     assert!(project.run(&["outdated", "--changelogs"], 0).out.contains("  CVE-2025-7777\n"));
     let document: serde_json::Value = serde_json::from_str(&project.run(&["outdated", "--json"], 0).out).unwrap();
+    crate::kit::schema::assert_fits("outdated", &document);
     let first = &document["updates"][0];
     assert_eq!((&first["from"], &first["to"], &first["security"]), (&"1-1".into(), &"1-1+deb13u1".into(), &true.into()));
     assert_eq!(first["changelog"]["advisories"], serde_json::json!(["CVE-2025-0001", "CVE-2025-0002", "DSA-9999-1"]));
@@ -113,6 +114,8 @@ fn a_hole_touches_what_is_older_than_the_version_whose_changelog_closed_it() {
         what no changelog names may be affected all the same\n";
     assert!(said.out.starts_with(expected), "{}", said.out);
     assert!(said.err.contains("hint: `parvis rebuild` takes the fixes that are out"), "{}", said.err);
+    let document = serde_json::from_str(&project.run(&["affected", "CVE-2025-0001", "--json"], 1).out).unwrap();
+    crate::kit::schema::assert_fits("affected", &document);
     // An advisory is known by its number, a hole that is closed by its entry.
     project.run(&["affected", "dsa-9999"], 1);
     assert!(project.run(&["affected", "CVE-2024-0001"], 0).out.contains("  foo 1-1: fixed (since 1-1), in base, web\n"));

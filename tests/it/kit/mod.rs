@@ -13,6 +13,7 @@ pub mod openpgp;
 pub mod parish;
 pub mod project;
 pub mod rawtar;
+pub mod schema;
 pub mod user;
 pub mod victim;
 pub mod world;
