@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::fetch::TlsServer;
 use super::pipeline::built;
-use crate::kit::badhttp::Request;
+use crate::kit::badhttp::{Act as Answer, Request, Server};
 use crate::kit::badreg::{Act, Registry, Setup, base64, registry_options};
 use crate::kit::debreg::DebiansRegistry;
 use crate::kit::mkdeb::{ARCHITECTURE, OTHER};
@@ -97,7 +97,7 @@ fn what_is_pulled_is_what_was_pushed() {
     let said = pull(layout.to_str().unwrap(), 0, &[]);
     assert!(
         said.out.starts_with(&format!("pulled {name} into {} (", layout.display()))
-            && said.out.ends_with(&format!(": {}\n", digests["app"]))
+            && said.out.ends_with(&format!(": {}\nnothing is said of it there: it is not signed\n", digests["app"]))
     );
     for entry in fs::read_dir(layout.join("blobs/sha256")).unwrap() {
         let entry = entry.unwrap();
@@ -385,4 +385,45 @@ fn a_registry_proves_who_it_is() {
     fs::copy(&authority, folder.join("ca.crt")).unwrap();
     let said = project.run(&["push", "base", "--to", &to], 3);
     assert!(!said.err.contains("cannot prove who it is"), "{}", said.err);
+}
+
+/// Row 14 once more: what is wrong with a certificate is said, with what to do about it; and a proxy is no registry.
+#[test]
+fn an_expired_certificate_another_host_and_a_proxy_that_wants_a_password_are_told_apart() {
+    let (_repo, project, _) = built();
+    for (names, days, cause, hint) in [
+        (
+            "IP:127.0.0.1",
+            "-1",
+            "xpired",
+            "hint: check this machine's clock; if it is right, the registry's certificate has to be renewed",
+        ),
+        ("DNS:elsewhere.example", "2", "elsewhere.example", "hint: the address may lead to another server"),
+    ] {
+        let server = TlsServer::new(names, days, tempfile::tempdir().unwrap());
+        let (to, authority) = (format!("127.0.0.1:{}/parish", server.port), server.folder.path().join("ca.pem"));
+        let authority = authority.to_str().unwrap();
+        let tag = format!("{to}/base:1");
+        for arguments in
+            [&["push", "base", "--to", &to][..], &["pull", &tag], &["verify", &tag], &["inspect", &tag], &["sign", &tag]]
+        {
+            // Signing asks for the key first, and there is none.
+            let is_sign = arguments[0] == "sign";
+            let said = project.run(&[arguments, &["--registry-ca", authority]].concat(), if is_sign { 2 } else { 3 });
+            let expected = !is_sign && arguments[0] != "verify";
+            assert!(
+                !expected || said.err.contains("cannot prove who it is") && said.err.contains(hint),
+                "{arguments:?}: {}",
+                said.err
+            );
+            assert!(is_sign || said.err.contains(cause), "{arguments:?}: {}", said.err);
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Server::scripted(folder.path(), |_| Answer::Status(407));
+    let mut command = project.parvis(&["push", "base", "--to", "registry.example/parish"]);
+    let output = command.env("HTTPS_PROXY", proxy.url()).output().unwrap();
+    let said = Said::from(&output);
+    assert_eq!(output.status.code(), Some(3), "{}", said.err);
+    assert!(said.err.contains("hint: put user and password into the proxy's URL"), "{}", said.err);
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::kit::badreg::Registry;
 use crate::kit::project::{Said, parvis};
+use crate::kit::schema::assert_fits;
 
 /// Somebody with a home of their own.
 pub struct Person {
@@ -33,7 +34,7 @@ impl Person {
         self.path(".config/parvis/keys").join(name).to_str().unwrap().to_owned()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = parvis(self.home.path());
         command.current_dir(self.home.path()).env("PARVIS_PASSPHRASE", "correct horse");
         command.env("PARVIS_ROOT_PASSPHRASE", "battery staple").args(arguments);
@@ -51,7 +52,7 @@ impl Person {
         said
     }
 
-    fn json(&self, arguments: &[&str], code: i32) -> Value {
+    pub fn json(&self, arguments: &[&str], code: i32) -> Value {
         let said = self.run(&[arguments, &["--json"]].concat(), code);
         serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))
     }
@@ -176,7 +177,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const REPOSITORY: &str = "registry.example/parish/hello";
 
 /// Puts all files of a folder into a tar.
-fn tar_of(folder: &Path, target: &Path) {
+pub fn tar_of(folder: &Path, target: &Path) {
     let mut tar = tar::Builder::new(fs::File::create(target).unwrap());
     let mut names = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -198,13 +199,13 @@ fn tar_of(folder: &Path, target: &Path) {
 }
 
 /// Somebody who makes things, and somebody who trusts them.
-struct World {
-    maker: Person,
-    parish: Person,
+pub struct World {
+    pub maker: Person,
+    pub parish: Person,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let world = Self { maker: Person::new(), parish: Person::new() };
         world.maker.run(&["key", "new", "--root"], 0);
         world.maker.run(&["key", "new"], 0);
@@ -213,7 +214,7 @@ impl World {
     }
 
     /// Asks the parish for a verdict, and expects good (nothing), or a code.
-    fn verdict(&self, arguments: &[&str], code: Option<&str>) -> Value {
+    pub fn verdict(&self, arguments: &[&str], code: Option<&str>) -> Value {
         let exit = match code {
             None => 0,
             Some("E08" | "E10" | "E11") => 3,
@@ -221,6 +222,7 @@ impl World {
         };
         let found = self.parish.json(&[&["verify"], arguments].concat(), exit);
         assert_eq!(found["code"].as_str(), code, "{found:#}");
+        assert_fits("verify", &found);
         assert_eq!(
             found["verdict"],
             if exit == 0 {
@@ -281,7 +283,7 @@ fn a_layout_and_an_archive_are_good_when_signed_and_refused_when_one_byte_is_cha
         world.verdict(&[folder], Some(code));
         fs::remove_file(&path).unwrap();
         // One of the two forms suffices.
-        world.verdict(&[folder], (content != "dsseEnvelope").then_some("E03"));
+        world.verdict(&[folder], (content != "dsseEnvelope").then_some("E09"));
         fs::write(&path, right).unwrap();
     }
     world.verdict(&[folder], None);
@@ -325,14 +327,14 @@ fn a_verdict_is_said_in_french_with_what_to_do() {
 }
 
 /// A release of one image, with downloads in a folder.
-struct Release {
-    folder: PathBuf,
-    value: Value,
+pub struct Release {
+    pub folder: PathBuf,
+    pub value: Value,
 }
 
 impl Release {
     /// Makes downloads: one with a bundle's files, and an SBOM.
-    fn new(maker: &Person, sequence: u64, image: BlobDigest) -> Self {
+    pub fn new(maker: &Person, sequence: u64, image: BlobDigest) -> Self {
         let folder = maker.path(&format!("release-{sequence}"));
         let inside = folder.join("hello");
         fs::create_dir_all(&inside).unwrap();
@@ -363,7 +365,7 @@ impl Release {
     }
 
     /// Signs the statement, and puts it with the list of keys where a download has it.
-    fn sign(&self, maker: &Person) {
+    pub fn sign(&self, maker: &Person) {
         let unsigned = self.folder.join("unsigned.json");
         fs::write(&unsigned, self.value.to_string()).unwrap();
         maker.run(&["sign", unsigned.to_str().unwrap()], 0);
@@ -374,7 +376,7 @@ impl Release {
         }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.folder.join(name).to_str().unwrap().to_owned()
     }
 
@@ -406,7 +408,7 @@ impl Bundle {
 }
 
 /// Returns the date so many days from now.
-fn date(days: i64) -> String {
+pub fn date(days: i64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     Moment(i64::try_from(now).unwrap() + days * 86_400).to_string()
 }
@@ -575,7 +577,7 @@ fn a_revoked_key_is_refused_by_those_who_got_the_new_list_and_stays_so() {
 }
 
 /// Puts an image with all that is said of it into a registry.
-fn push(registry: &Registry, repository: &str, folder: &Path, image: &BlobDigest, tag: &str) {
+pub fn push(registry: &Registry, repository: &str, folder: &Path, image: &BlobDigest, tag: &str) {
     for entry in fs::read_dir(folder.join("blobs/sha256")).unwrap() {
         registry.put_blob(repository, &fs::read(entry.unwrap().path()).unwrap());
     }
