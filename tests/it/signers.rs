@@ -1,8 +1,9 @@
-//! Signatures as other programs see them: openssl, skopeo and, where the machine has it, cosign.
+//! Signatures as other programs see them: openssl, skopeo and, where the machine has them, cosign, oras and `@sigstore/verify`.
 //!
-//! cosign is a package of Debian 13 and not of Debian 12; the tests with it say so where they are left out.
+//! cosign is a package of Debian 13 and not of Debian 12, oras of neither; the tests with them say so where they are left out.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
@@ -10,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::kit::debreg::DebiansRegistry;
+use crate::kit::project::Project;
+use crate::kit::world;
 use crate::trust::{Person, blob_with, layout};
 
 /// An image in Debian's registry, and who signs it.
@@ -27,7 +30,15 @@ impl Place {
         let place = Self { person, registry, digest };
         let target = format!("docker://{}:1", place.name());
         place.skopeo(
-            &["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &format!("oci:{}:1", folder.display()), &target],
+            &[
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--preserve-digests",
+                "--dest-tls-verify=false",
+                &format!("oci:{}:1", folder.display()),
+                &target,
+            ],
             true,
         );
         place.person.run(&["key", "new"], 0);
@@ -116,11 +127,15 @@ fn skopeo_takes_what_its_policy_wants_signed_and_refuses_the_rest() {
     assert!(copy(false).contains("signature"));
 }
 
+/// Whether the machine has a program.
+fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
 /// Runs cosign with the passphrase of the tests; nothing where the machine has none.
 fn cosign(person: &Person, arguments: &[&str]) -> Option<Output> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = std::env::split_paths(&path).any(|folder| folder.join("cosign").is_file());
-    if !has {
+    if !has("cosign") {
         eprintln!("skipped: cosign was not asked: this machine has none (Debian 13 has the package, Debian 12 has not)");
         return None;
     }
@@ -129,15 +144,21 @@ fn cosign(person: &Person, arguments: &[&str]) -> Option<Output> {
     Some(command.stdin(Stdio::null()).output().unwrap())
 }
 
+/// Whether cosign is of version 3, which looks for bundles by itself and asks a file where its services are.
+fn is_third(person: &Person) -> bool {
+    cosign(person, &["sign", "--help"]).is_some_and(|help| String::from_utf8_lossy(&help.stdout).contains("--signing-config"))
+}
+
 #[test]
 fn cosign_and_parvis_verify_what_the_other_signed_with_each_others_keys() {
     let place = Place::new();
     let person = &place.person;
-    let Some(help) = cosign(person, &["sign", "--help"]) else { return };
-    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    if cosign(person, &["version"]).is_none() {
+        return;
+    }
     // Version 3 asks a file where its services are; none are. Version 2 is told not to use its log.
     fs::write(person.path("none.json"), r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#).unwrap();
-    let third = help.contains("--signing-config");
+    let third = is_third(person);
     let signing: &[&str] = if third { &["--signing-config", "none.json"] } else { &["--tlog-upload=false"] };
     let run = |arguments: &[&str], good: bool| {
         let output = cosign(person, arguments).unwrap();
@@ -167,4 +188,84 @@ fn cosign_and_parvis_verify_what_the_other_signed_with_each_others_keys() {
     assert!(output.is_some_and(|output| output.status.success()));
     other.person.run(&["verify", &image, "--key", &own], 0);
     other.person.run(&["verify", &image, "--key", &other.person.key("release.pub")], 1);
+}
+
+#[test]
+fn what_is_attested_is_verified_by_cosign_and_discovered_by_oras() {
+    if !has("cosign") && !has("oras") {
+        eprintln!("skipped: neither cosign nor oras was asked: this machine has none of them");
+        return;
+    }
+    let repo = world::archive();
+    let project = Project::sample(&repo);
+    project.run(&["lock"], 0);
+    project.run(&["build", "base"], 0);
+    let (person, registry) = (Person::new(), DebiansRegistry::start());
+    let to = format!("127.0.0.1:{}/parish", registry.port);
+    person.run(&["key", "new"], 0);
+    let key = person.key("release.key");
+    let pushed = project.run(&["push", "base", "--to", &to, "--json"], 0).out;
+    let pushed: Value = serde_json::from_str(&pushed).unwrap();
+    let image = format!("{to}/base@{}", pushed["images"][0]["digest"].as_str().unwrap());
+    let output =
+        project.parvis(&["attest", "base", "--to", &to, "--key", &key]).env("PARVIS_PASSPHRASE", "correct horse").output();
+    assert!(output.unwrap().status.success());
+
+    let public = person.key("release.pub");
+    if has("cosign") {
+        fs::write(person.path("root.json"), r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#)
+            .unwrap();
+        // Version 2 looks for bundles only when it is told to, and then wants a file with no log in it.
+        let third = is_third(&person);
+        let bundles: &[&str] = if third { &[] } else { &["--new-bundle-format", "--trusted-root", "root.json"] };
+        for (kind, good) in [("spdxjson", true), ("cyclonedx", true), ("slsaprovenance1", true), ("vuln", false)] {
+            let lenient = ["--insecure-ignore-tlog", "--allow-insecure-registry", "--type", kind, &image];
+            let output = cosign(&person, &[&["verify-attestation", "--key", &public], bundles, &lenient].concat()).unwrap();
+            assert_eq!(output.status.success(), good, "{kind}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    if has("oras") {
+        let output = Command::new("oras").args(["discover", "--plain-http", "--format", "json", &image]).output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        let kinds = ["https://spdx.dev/Document", "https://cyclonedx.org/bom", "https://slsa.dev/provenance/v1"];
+        assert!(kinds.iter().all(|kind| found.contains(kind)), "{found}{}", String::from_utf8_lossy(&output.stderr));
+    } else {
+        eprintln!("skipped: oras was not asked: this machine has none");
+    }
+}
+
+#[test]
+fn sigstores_own_library_takes_a_bundle_and_refuses_a_changed_one() {
+    let person = Person::new();
+    let modules = person.path("modules");
+    let install =
+        ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0", "--fetch-timeout=20000", "--prefix"];
+    let packages = ["@sigstore/verify@3", "@sigstore/bundle@4"];
+    let installed = Command::new("npm").args(install).arg(&modules).args(packages).env("HOME", person.path("")).output();
+    let version =
+        Command::new("node").arg("--version").output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let is_new =
+        |version: &str| version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok()) >= Some(20);
+    if !installed.is_ok_and(|output| output.status.success()) || !version.is_ok_and(|version| is_new(&version)) {
+        eprintln!("skipped: @sigstore/verify was not asked: it needs node 20 and npm's packages, which cannot be had here");
+        return;
+    }
+    person.run(&["key", "new"], 0);
+    person.run(&["key", "new", "other"], 0);
+    let folder = person.path("out");
+    layout(&folder, "registry.example/parish/hello:1", "hello");
+    person.run(&["sign", folder.to_str().unwrap()], 0);
+    let bundle = blob_with(&folder, "dsseEnvelope");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sigstore.cjs");
+    let verify = |bundle: &Path, key: &str| {
+        let output = Command::new("node").arg(&script).args([&modules, bundle]).arg(person.key(key)).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() || said.contains("SIGNATURE_ERROR"), "{said}");
+        output.status.success()
+    };
+    assert!(verify(&bundle, "release.pub"));
+    assert!(!verify(&bundle, "other.pub"));
+    let changed = person.path("changed.json");
+    fs::write(&changed, fs::read_to_string(&bundle).unwrap().replacen("\"eyJ", "\"eyK", 1)).unwrap();
+    assert!(!verify(&changed, "release.pub"));
 }
