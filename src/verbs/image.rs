@@ -115,6 +115,12 @@ impl Image {
         }
     }
 
+    /// Reads an image of a layout or archive.
+    pub fn handed(context: &Context<'_>, text: &str) -> Result<Self, Failure> {
+        let reach = Reach::default();
+        Self::find(Search { context, platform: None, reach: &reach }, text, &|_| Ok(())).map(|(image, _)| image)
+    }
+
     /// Reads an image of the project, which must be built as the recipes are now.
     fn of_project<T>(
         search: Search<'_>,

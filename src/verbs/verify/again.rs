@@ -365,7 +365,7 @@ impl Again<'_> {
         let name = image.name.as_str();
         let fetched = self.remote(name, Access::Read).and_then(|remote| {
             pull::into_layout(&remote, &on.manifest, name, store, &folder, there)?;
-            Image::find(there, &folder.display().to_string(), None)
+            Image::handed(there, &folder.display().to_string())
         });
         let unreachable = match fetched {
             Ok(image) => return Ok(image),
@@ -374,7 +374,7 @@ impl Again<'_> {
         let Some((path, _)) = layout::locate(self.target) else { return Err(unreachable) };
         let local = if path.join(ARCHIVE).is_file() { Some(path.join(ARCHIVE)) } else { inner_archive(&path, place)? };
         let local = local.unwrap_or(path);
-        Image::find(there, &format!("{}:{}", local.display(), on.manifest), None).map_err(|_| unreachable)
+        Image::handed(there, &format!("{}:{}", local.display(), on.manifest)).map_err(|_| unreachable)
     }
 
     fn remote(&self, image: &str, access: Access) -> Result<Remote, Failure> {
