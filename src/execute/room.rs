@@ -24,6 +24,8 @@ pub struct RoomRequest {
     pub env: BTreeMap<String, String>,
     pub stdin: Vec<u8>,
     pub timeout: Option<Duration>,
+    /// Bytes that it may say on both streams together.
+    pub output_limit: Option<u64>,
 }
 
 /// An image in a sandbox. What commands change there is gone when the room is left.
@@ -68,6 +70,7 @@ impl<'a> Room<'a> {
             groups,
             stdin: request.stdin.clone(),
             timeout: request.timeout.unwrap_or(plain.timeout),
+            output_limit: request.output_limit.unwrap_or(plain.output_limit),
             ..plain
         };
         self.sandbox.run(&program, output).map_err(super::trees::from_sandbox)

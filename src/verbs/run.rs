@@ -1,6 +1,7 @@
 //! `parvis run`: a command in a built image, in the sandbox.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::workplace::{Planned, open_store};
 use super::{Answer, Context};
@@ -58,7 +59,9 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         workdir: arguments.workdir.clone(),
         env,
         stdin: Vec::new(),
-        timeout: None,
+        // A person looks on, and has Ctrl-C.
+        timeout: Some(Duration::MAX),
+        output_limit: Some(u64::MAX),
     };
     let outcome = room.run(&request, &mut |stream, bytes| {
         if stream == Stream::Error {

@@ -155,6 +155,7 @@ fn try_one(room: &mut Room<'_>, test: &Test) -> Result<Vec<String>, Failure> {
                 env: env.clone(),
                 stdin: stdin.clone().into_bytes(),
                 timeout: Some(Duration::from_secs(*timeout)),
+                output_limit: None,
             };
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let outcome = room.run(&request, &mut |stream, bytes| {
