@@ -16,6 +16,7 @@ mod fetch;
 mod gate;
 mod inspect;
 mod interruption;
+mod judges;
 mod kernels;
 mod kit;
 mod layouts;

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use parvis::model::digest::FileDigest;
 use tempfile::TempDir;
 
+use crate::judges;
+
 /// This repository's project in a folder of its own, with a store of its own.
-struct Place {
+pub struct Place {
     folder: TempDir,
 }
 
@@ -24,11 +26,11 @@ impl Place {
         Self { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn parvis(&self, arguments: &[&str]) -> Output {
+    pub fn parvis(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_parvis"))
             .args(["--project", self.folder.path().to_str().unwrap(), "--store", self.path("store").to_str().unwrap()])
             .args(arguments)
@@ -38,12 +40,12 @@ impl Place {
     }
 
     /// Runs parvis, which must succeed; returns what it printed.
-    fn run(&self, arguments: &[&str]) -> String {
+    pub fn run(&self, arguments: &[&str]) -> String {
         said(&self.parvis(arguments), &format!("parvis {}", arguments.join(" ")))
     }
 }
 
-fn said(output: &Output, what: &str) -> String {
+pub fn said(output: &Output, what: &str) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{what}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
@@ -75,41 +77,11 @@ fn the_images_of_this_repository_are_built_and_keep_their_promises() {
         assert!(states.lines().count() > 60 && states.lines().all(|state| state == "ii "), "{states}");
     }
 
-    lists_are_valid(&place);
+    judges::lists_are_valid(&place);
+    judges::apt_would_install_more(&place);
+    judges::a_command_may_say_much(&place);
     place.run(&["save", "php", "httpd", "--output", place.path("images.tar").to_str().unwrap()]);
     with_docker(&place);
-}
-
-/// Asks the tools of both formats' own makers whether they find the lists valid, where Python can have them.
-fn lists_are_valid(place: &Place) {
-    let venv = place.path("venv");
-    let python = venv.join("bin/python");
-    let tools = ["spdx-tools==0.8.5", "cyclonedx-python-lib[validation]==11.12.0"];
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output().is_ok_and(|output| output.status.success());
-    let pip = |python: &Path| Command::new(python).args(["-m", "pip", "install", "--quiet"]).args(tools).output();
-    if !made || !pip(&python).is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: the lists were not checked by others: this needs python3-venv and a package index for Python");
-        return;
-    }
-    for image in ["base", "httpd"] {
-        let list = |format: &str| {
-            let file = place.path(&format!("{image}.{format}.json"));
-            place.run(&["sbom", image, "--format", format, "--output", file.to_str().unwrap()]);
-            file
-        };
-        let spdx = Command::new(venv.join("bin/pyspdxtools")).arg("-i").arg(list("spdx")).output().unwrap();
-        said(&spdx, "pyspdxtools");
-        let script = "import sys; from cyclonedx.schema import SchemaVersion; from cyclonedx.validation.json import JsonStrictValidator; \
-            wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()); sys.exit(wrong and str(wrong))";
-        let cyclonedx = Command::new(&python).args(["-c", script]).arg(list("cyclonedx")).output().unwrap();
-        said(&cyclonedx, "cyclonedx-python-lib");
-    }
-    // Most packages say under which terms they are given, and every one says where it comes from.
-    let list: serde_json::Value = serde_json::from_str(&place.run(&["sbom", "httpd"])).unwrap();
-    let packages: Vec<_> =
-        list["packages"].as_array().unwrap().iter().filter(|package| package["packageFileName"].is_string()).collect();
-    let stated = packages.iter().filter(|package| package["licenseDeclared"] != "NOASSERTION").count();
-    assert!(packages.len() > 150 && stated * 5 > packages.len() * 4, "{stated} of {}", packages.len());
 }
 
 /// Hands the archive to a Docker of this test's own, if there is one to be had.
