@@ -6,6 +6,7 @@ mod images;
 mod inventory;
 mod materials;
 mod room;
+pub mod sharing;
 mod trees;
 mod unpack;
 

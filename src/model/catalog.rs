@@ -122,6 +122,14 @@ impl Catalog {
         Ok(self.iter().map(|member| &member.recipe).filter(|recipe| names.is_empty() || wanted.contains(&recipe.name)).collect())
     }
 
+    /// Returns the images that one needs before it, each once, by name: its parent, those it copies from, those it is made with.
+    #[must_use]
+    pub fn needs(&self, name: &ImageName) -> Vec<&ImageName> {
+        let needed: BTreeSet<&ImageName> =
+            self.recipe(name).into_iter().flat_map(|recipe| needs(recipe).map(|(name, _)| name)).collect();
+        needed.into_iter().collect()
+    }
+
     /// Returns an image and its parents, the one that starts from nothing first.
     #[must_use]
     pub fn lineage(&self, name: &ImageName) -> Vec<&Recipe> {

@@ -8,6 +8,7 @@ pub mod grouping;
 pub mod identity;
 pub mod lint;
 pub mod locking;
+pub mod matrix;
 pub mod news;
 pub mod publish;
 pub mod steps;

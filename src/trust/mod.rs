@@ -7,10 +7,11 @@
 //! simple      the older form of a signature, which podman and skopeo read
 //! release     the statement on a whole release          keyring   which keys a root key vouches for
 //! provenance  what an image was made from, and how    results   what its tests found
-//! rebuilt     what came of making a release again
+//! rebuilt     what came of making a release again      cached     that a step gave this result
 //! ```
 
 pub mod bundle;
+pub mod cached;
 pub mod key;
 pub mod keyring;
 pub mod provenance;

@@ -224,7 +224,8 @@ impl Trust {
         Err(Finding::UnknownKey { claimed: seal.claimed, certificate: seal.certificate })
     }
 
-    fn signer_of_bundle(&self, bundle: &Bundle, what: &str, issued: Moment, now: Moment) -> Result<Signer, Finding> {
+    /// Returns who signed a bundle that was issued then, where that counts now.
+    pub fn signer_of_bundle(&self, bundle: &Bundle, what: &str, issued: Moment, now: Moment) -> Result<Signer, Finding> {
         let claimed = match &bundle.material {
             Material::Key { hint: Some(hint) } => Fingerprint::of_hint(hint),
             _ => None,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::archive::{Mirrors, from_fetch};
+use super::cache::Cache;
 use super::registry::Reach;
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
 use super::{Answer, Context};
@@ -42,6 +43,8 @@ pub struct Arguments {
     #[arg(long, value_name = "REGISTRY/PREFIX", requires = "locked")]
     kept_in: Option<String>,
     #[command(flatten)]
+    cache: Cache,
+    #[command(flatten)]
     reach: Reach,
     /// Run every program of maintainer scripts as it is in its package, even where parvis can do the same faster
     #[arg(long, hide = true)]
@@ -60,6 +63,8 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     if arguments.locked {
         super::release::kept::fetch(context, &planned, &site, arguments.kept_in.as_deref(), &arguments.reach)?;
     }
+    let signer = arguments.cache.signer(context)?;
+    arguments.cache.take(context, &planned, &site, &arguments.reach)?;
     if arguments.trees {
         prepare(context, &planned, &site)?;
         return site.make_trees(&planned.plan);
@@ -67,6 +72,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let built = carry_out(context, &planned, &site)?;
     let folder = arguments.output.clone().unwrap_or_else(|| workplace.folder.root().join("out"));
     publish(&store, &folder, &built, &plan.platform)?;
+    arguments.cache.give(context, &planned, &site, &arguments.reach, signer.as_ref())?;
     if arguments.twice {
         super::twice::compare(context, workplace, &site, plan, &built)?;
     }

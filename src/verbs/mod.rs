@@ -5,6 +5,7 @@ pub mod archive;
 pub mod attest;
 pub mod build;
 pub mod bundle;
+pub mod cache;
 mod changelogs;
 pub mod check;
 mod composer;

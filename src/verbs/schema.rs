@@ -7,13 +7,15 @@ use crate::failure::Failure;
 use crate::model::project::Project;
 use crate::model::recipe::Recipe;
 use crate::model::stack::Stack;
+use crate::plan::matrix::Matrix;
 use crate::trust::rebuilt::Rebuilt;
 
 /// Print the JSON Schema of a file that you write, for your editor, or of an answer that programs read.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Which file: `project` is parvis.yaml, `recipe` is a file of recipes/, `stack` is a file of compose/;
-    /// `rebuilt` is what `parvis verify --rebuild --json` says under `rebuild`, others are what the verb of that name says with `--json`.
+    /// `rebuilt` is what `parvis verify --rebuild --json` says under `rebuild`, `matrix` what `parvis plan --matrix` says,
+    /// others are what the verb of that name says with `--json`.
     pub file: File,
 }
 
@@ -36,6 +38,8 @@ pub enum File {
     Outdated,
     /// What `parvis affected --json` says.
     Affected,
+    /// What `parvis plan --matrix` says.
+    Matrix,
 }
 
 /// Prints the schema, as JSON in every case.
@@ -49,6 +53,7 @@ pub fn run(options: &Options, context: &Context<'_>) -> Answer {
         File::Inspect => answer(include_str!("schema/inspect.json"))?,
         File::Outdated => answer(include_str!("schema/outdated.json"))?,
         File::Affected => answer(include_str!("schema/affected.json"))?,
+        File::Matrix => Matrix::schema(),
     };
     context.screen.document(&schema);
     Ok(())

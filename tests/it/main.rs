@@ -35,12 +35,14 @@ mod release;
 mod resolve;
 mod sandbox;
 mod sbom;
+mod sharing;
 mod signers;
 mod store;
 mod threats;
 mod trust;
 mod upgrade;
 mod upstream;
+mod workflows;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -31,6 +31,21 @@ pub fn fork() -> io::Result<Option<Pid>> {
     Ok(Pid::from_raw(i32::try_from(pid).unwrap_or(0)))
 }
 
+/// Returns the number of a request as the C library takes it: that of musl as the same bits with a sign.
+#[cfg(target_env = "musl")]
+const fn number(request: u32) -> libc::c_int {
+    request.cast_signed()
+}
+
+/// Returns the number of a request as the C library takes it.
+#[cfg(not(target_env = "musl"))]
+fn number(request: u32) -> libc::c_ulong {
+    request.into()
+}
+
+/// Sets the flags of an interface (netdevice(7)).
+const SET_FLAGS: u32 = 0x8914;
+
 /// Raises the loopback interface of this network namespace, which a new one has but leaves down (netdevice(7)).
 pub fn raise_loopback() -> io::Result<()> {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
@@ -41,7 +56,7 @@ pub fn raise_loopback() -> io::Result<()> {
     }
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
     // SAFETY: the kernel reads a request of this shape and keeps no pointer to it.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), number(SET_FLAGS), &raw const request) }.into())?;
     Ok(())
 }
 
@@ -246,7 +261,7 @@ pub fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Option<Notif
     // SAFETY: the kernel wants a zeroed structure and fills it.
     let mut notification: Notification = unsafe { std::mem::zeroed() };
     // SAFETY: the structure has the size that the request number states.
-    match check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::c_ulong::from(NOTIFY_RECEIVE), &raw mut notification) }.into()) {
+    match check(unsafe { libc::ioctl(listener.as_raw_fd(), number(NOTIFY_RECEIVE), &raw mut notification) }.into()) {
         Ok(_) => Ok(Some(notification)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
         Err(error) => Err(error),
@@ -256,7 +271,7 @@ pub fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Option<Notif
 /// Returns whether the process that made a waiting call is still there, so that its pid means what it meant.
 pub fn notification_is_alive(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the kernel reads eight bytes.
-    unsafe { libc::ioctl(listener.as_raw_fd(), libc::c_ulong::from(NOTIFY_ID_VALID), &raw const id) == 0 }
+    unsafe { libc::ioctl(listener.as_raw_fd(), number(NOTIFY_ID_VALID), &raw const id) == 0 }
 }
 
 /// How a waiting call ends.
@@ -303,12 +318,11 @@ pub fn answer_notification(listener: BorrowedFd<'_>, id: u64, answer: &Answer) -
             // SECCOMP_ADDFD_FLAG_SEND: the call returns the descriptor's number.
             let add = AddDescriptor { id, flags: 2, source: file.as_raw_fd().cast_unsigned(), wanted: 0, wanted_flags };
             // SAFETY: the structure has the size that the request number states.
-            Some(unsafe { libc::ioctl(listener.as_raw_fd(), libc::c_ulong::from(NOTIFY_ADD_DESCRIPTOR), &raw const add) })
+            Some(unsafe { libc::ioctl(listener.as_raw_fd(), number(NOTIFY_ADD_DESCRIPTOR), &raw const add) })
         }
     };
     // SAFETY: as above.
-    let sent = sent
-        .unwrap_or_else(|| unsafe { libc::ioctl(listener.as_raw_fd(), libc::c_ulong::from(NOTIFY_SEND), &raw const response) });
+    let sent = sent.unwrap_or_else(|| unsafe { libc::ioctl(listener.as_raw_fd(), number(NOTIFY_SEND), &raw const response) });
     match check(sent.into()) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
         _ => Ok(()),
