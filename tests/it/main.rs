@@ -26,6 +26,7 @@ mod news;
 mod openpgp;
 mod pipeline;
 mod platforms;
+mod program;
 mod push;
 mod real;
 mod rebuild;
