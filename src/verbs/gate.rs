@@ -10,8 +10,9 @@ use super::{Answer, Context};
 use crate::edge::project::PROJECT_FILE;
 use crate::execute::gates as facts;
 use crate::failure::Failure;
-use crate::model::name::ImageName;
-use crate::plan::gates::{self, Gate, Outcome, Verdict};
+use crate::model::name::{ImageName, Suite};
+use crate::model::project::Project;
+use crate::plan::gates::{self, Gate, NOTICE_DAYS, Outcome, Verdict};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "`parvis push` asks the same and sends nothing that is refused. What is allowed, and why, stands in \
@@ -109,6 +110,28 @@ fn judge(context: &Context<'_>, planned: &Planned<'_>, names: &[ImageName]) -> R
         judged.push((name.clone(), verdicts));
     }
     Ok(judged)
+}
+
+/// Refuses what rests on a suite that gets no security fixes any more, unless `past`, and tells half a year before.
+pub fn support(
+    project: &Project,
+    suites: &[Suite],
+    context: &Context<'_>,
+    past: bool,
+    ended: impl Fn(&str, &str) -> Failure,
+    ends: impl Fn(&str, &str, i64) -> String,
+) -> Answer {
+    let today = today(context.now)?;
+    for rule in project.suites.iter().filter(|rule| suites.contains(&rule.name)) {
+        let Some((until, left)) = rule.support(today) else { continue };
+        if left < 0 && !past && project.gates.overdue(&rule.name, today).is_none() {
+            return Err(ended(rule.name.as_str(), &until.to_string()));
+        }
+        if left <= NOTICE_DAYS {
+            context.screen.note(&ends(rule.name.as_str(), &until.to_string(), left));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the day, in UTC.

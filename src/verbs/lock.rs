@@ -10,7 +10,7 @@ use super::workplace::{LOCK_FILE, Workplace, open_store};
 use super::{Answer, Context};
 use crate::failure::Failure;
 use crate::model::lock::Lock;
-use crate::model::name::{ComposerName, PackageName};
+use crate::model::name::{ComposerName, PackageName, Suite};
 use crate::plan::dating::keep_dates;
 use crate::plan::locking::{ALLOW_EXPIRED, ALLOW_OLDER, Difference, Inputs, LockingError, Mode, differences, make};
 
@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Write nothing; end with exit code 1 where the lock would change
     #[arg(long)]
     check: bool,
+    /// Go on though a suite gets no security fixes any more (`support_until` in `parvis.yaml`)
+    #[arg(long)]
+    past_support: bool,
     #[command(flatten)]
     allowed: Allowed,
 }
@@ -55,6 +58,16 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let workplace = Workplace::open(context)?;
     let previous = workplace.lock_if_any()?;
     let (mode, composer) = mode(arguments)?;
+    let suites: Vec<Suite> = workplace.project.suites.iter().map(|rule| rule.name.clone()).collect();
+    let ended = |suite: &str, until: &str| {
+        Failure::no(format!("`{suite}` got its last security fixes on {until}: what is locked from it is not safe"))
+            .hint("move the project to a newer suite; `--past-support` goes on nevertheless")
+    };
+    let ends = |suite: &str, until: &str, left: i64| match left {
+        0.. => format!("`{suite}` gets security fixes until {until}, for {left} days more: plan the move to a newer suite"),
+        _ => format!("`{suite}` got its last security fixes on {until}"),
+    };
+    super::gate::support(&workplace.project, &suites, context, arguments.past_support, ended, ends)?;
     let store = open_store(context)?;
     let Lists { universes, archives } = lists::read(&workplace, context, &store, previous.as_ref(), &arguments.allowed.names())?;
     for state in archives.iter().filter(|state| !state.accepted.is_empty()) {

@@ -157,7 +157,18 @@ fn a_suite_that_nobody_mends_any_more_is_not_rebuilt_unless_told() {
     ends("2020-01-31");
     let said = project.run(&["rebuild", "--unreleased", "--lang", "fr"], 1);
     assert!(said.err.contains("a reçu ses derniers correctifs le 2020-01-31") && said.err.contains("conseil : "), "{}", said.err);
-    project.run(&["rebuild", "--unreleased", "--past-support", "--dry-run"], 0);
+    let said = project.run(&["rebuild", "--unreleased", "--past-support", "--dry-run"], 0);
+    assert!(said.err.contains("got its last security fixes on 2020-01-31"), "{}", said.err);
+    let said = project.run(&["lock", "--security"], 1);
+    assert!(said.err.contains("got its last security fixes on 2020-01-31") && said.err.contains("hint: "), "{}", said.err);
+    project.run(&["lock", "--past-support"], 0);
+    // Half a year before, both say so and go on.
+    let soon = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().checked_add(jiff::Span::new().days(100)).unwrap();
+    ends(&soon.to_string());
+    for arguments in [&["rebuild", "--unreleased", "--dry-run"][..], &["lock", "--check"]] {
+        let said = project.run(arguments, 0);
+        assert!(said.err.contains(&format!("until {soon}")) && said.err.contains(" days"), "{}", said.err);
+    }
     ends("2999-01-31");
     assert!(!project.run(&["rebuild", "--unreleased", "--dry-run"], 0).err.contains("2999"));
 }

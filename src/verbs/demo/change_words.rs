@@ -10,30 +10,80 @@ use crate::screen::size;
 #[derive(Debug)]
 pub enum Trouble {
     NoFile,
-    SameFolder { folder: String },
-    OtherStack { name: String, own: String },
-    Older { version: String, own: String },
-    Replaced { version: String, folder: String },
-    OtherVersion { version: String, folder: String },
-    SuccessorGone { folder: String },
-    UnderWay { version: String },
-    Journal { folder: String, cause: String },
-    Room { needed: u64, free: u64, folder: String },
-    Page { words: String },
+    SameFolder {
+        folder: String,
+    },
+    OtherStack {
+        name: String,
+        own: String,
+    },
+    Older {
+        version: String,
+        own: String,
+    },
+    Replaced {
+        version: String,
+        folder: String,
+    },
+    OtherVersion {
+        version: String,
+        folder: String,
+    },
+    SuccessorGone {
+        folder: String,
+    },
+    UnderWay {
+        version: String,
+    },
+    Journal {
+        folder: String,
+        cause: String,
+    },
+    Room {
+        needed: u64,
+        free: u64,
+        folder: String,
+    },
+    Page {
+        words: String,
+    },
     PageRefused,
-    Undone { way: Way, from: String, to: String, cause: String },
-    Stuck { from: String, backup: Option<String>, cause: String },
-    Unfinished { to: String, cause: String },
+    Undone {
+        way: Way,
+        from: String,
+        to: String,
+        cause: String,
+    },
+    Stuck {
+        from: String,
+        backup: Option<String>,
+        cause: String,
+    },
+    Unfinished {
+        to: String,
+        cause: String,
+    },
     NoPrevious,
-    PreviousGone { version: String, folder: String },
-    LosesData { version: String, current: String },
+    PreviousGone {
+        version: String,
+        folder: String,
+    },
+    LosesData {
+        version: String,
+        current: String,
+    },
+    /// Nobody signed the new version, or nobody is trusted who could have.
+    Unverified {
+        unsigned: bool,
+        cause: String,
+    },
 }
 
 impl Trouble {
     /// Returns who has to act.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::NoPrevious => Kind::No,
+            Self::NoPrevious | Self::Unverified { unsigned: true, .. } => Kind::No,
             Self::NoFile
             | Self::SameFolder { .. }
             | Self::OtherStack { .. }
@@ -46,6 +96,7 @@ impl Trouble {
             | Self::PreviousGone { .. }
             | Self::LosesData { .. } => Kind::Project,
             Self::Room { .. }
+            | Self::Unverified { unsigned: false, .. }
             | Self::Page { .. }
             | Self::PageRefused
             | Self::Undone { .. }
@@ -60,6 +111,7 @@ impl Trouble {
             Self::Journal { cause, .. }
             | Self::Undone { cause, .. }
             | Self::Stuck { cause, .. }
+            | Self::Unverified { cause, .. }
             | Self::Unfinished { cause, .. } => Some(cause.clone()),
             Self::Page { words } => Some(words.clone()),
             _ => None,
@@ -159,6 +211,16 @@ impl Trouble {
                 "going back to `{version}` takes its data along: what was entered since then would be gone",
                 "revenir à `{version}` ramène aussi ses données : ce qui a été saisi depuis disparaîtrait"
             ),
+            Self::Unverified { unsigned: true, .. } => both!(
+                language,
+                "nobody signed the new version: whose it is cannot be told",
+                "personne n'a signé la nouvelle version : on ne peut pas savoir de qui elle vient"
+            ),
+            Self::Unverified { unsigned: false, .. } => both!(
+                language,
+                "whose the new version is cannot be decided: nobody is trusted on this machine",
+                "impossible de décider de qui vient la nouvelle version : aucune clé de confiance n'est connue sur cette machine"
+            ),
         }
     }
 
@@ -255,6 +317,16 @@ impl Trouble {
                 "add `--yes` if that is what you want; what there is now is saved first, beside `{current}`",
                 "ajoutez `--yes` si c'est bien ce que vous voulez ; l'état actuel est d'abord sauvegardé, à côté de `{current}`"
             ),
+            Self::Unverified { unsigned: true, .. } => both!(
+                language,
+                "download it again from the publisher's own place; `--unverified` takes it all the same, if you made it yourself",
+                "téléchargez-la à nouveau depuis le site de l'éditeur ; `--unverified` la prend malgré tout, si vous l'avez faite vous-même"
+            ),
+            Self::Unverified { unsigned: false, .. } => both!(
+                language,
+                "`parvis trust add FILE`, once, with the publisher's key and its fingerprint on paper; `--unverified` goes on without",
+                "une fois `parvis trust add FICHIER`, avec la clé de l'éditeur et son empreinte sur papier ; `--unverified` continue sans"
+            ),
         }
     }
 }
@@ -280,6 +352,9 @@ pub enum Say {
     Forgotten { version: String },
     AskLoss { version: String },
     AskValue { question: String, default: String },
+    Verified { product: String, version: String, name: String, key: String },
+    NotVerified { cause: String },
+    AskUnverified { cause: String, yes: &'static str },
 }
 
 impl Say {
@@ -356,6 +431,19 @@ impl Say {
                 "revenir à `{version}` ramène aussi ses données : ce qui a été saisi depuis disparaît du site\ntapez `{version}` pour accepter :"
             ),
             Self::AskValue { question, default } => both!(language, "{question} [{default}]", "{question} [{default}]"),
+            Self::Verified { product, version, name, key } => both!(
+                language,
+                "genuine: {product} {version}, signed by {name} ({key})",
+                "authentique : {product} {version}, signé par {name} ({key})"
+            ),
+            Self::NotVerified { cause } => {
+                both!(language, "goes on unverified ({cause})", "continue sans vérification ({cause})")
+            }
+            Self::AskUnverified { cause, yes } => both!(
+                language,
+                "whose the new version is cannot be told: {cause}\ntype `{yes}` if you know where it is from:",
+                "on ne peut pas savoir de qui vient la nouvelle version : {cause}\ntapez `{yes}` si vous savez d'où elle vient :"
+            ),
         }
     }
 }
@@ -391,6 +479,8 @@ mod tests {
             Trouble::NoPrevious,
             Trouble::PreviousGone { version: text("1.4.0"), folder: text("/p") },
             Trouble::LosesData { version: text("1.4.0"), current: text("/p") },
+            Trouble::Unverified { unsigned: true, cause: text("cause") },
+            Trouble::Unverified { unsigned: false, cause: text("cause") },
         ]
     }
 
@@ -434,6 +524,9 @@ mod tests {
             Say::Forgotten { version: text("1.3.0") },
             Say::AskLoss { version: text("1.4.0") },
             Say::AskValue { question: text("Which port?"), default: text("8443") },
+            Say::Verified { product: text("parish"), version: text("1.5.0"), name: text("maker"), key: text("ABCD") },
+            Say::NotVerified { cause: text("cause") },
+            Say::AskUnverified { cause: text("cause"), yes: "yes" },
         ];
         let mut shown = String::new();
         for (say, language) in said.iter().flat_map(|say| Language::ALL.map(|language| (say, language))) {

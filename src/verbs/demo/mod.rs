@@ -98,6 +98,12 @@ struct Copy {
 struct Upgrade {
     /// The new version that you downloaded: its folder, or the .tar of it; without one, an interrupted upgrade goes on
     file: Option<PathBuf>,
+    /// Take a version that nobody signed, or whose signature cannot be judged because no key is trusted on this machine
+    #[arg(long)]
+    unverified: bool,
+    /// Take a release that is older than the newest one that this machine has seen
+    #[arg(long)]
+    allow_older: bool,
     /// Seconds that each service may take until it is ready
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,

@@ -18,6 +18,7 @@ use crate::edge::place;
 use crate::failure::Failure;
 use crate::model::digest::FileDigest;
 use crate::model::number::Number;
+use crate::verbs::verify::{self, Demand, Doubt, What};
 use crate::verbs::{Answer, Context};
 
 /// Bytes that are asked for where nobody knows how large a backup becomes.
@@ -40,11 +41,20 @@ pub fn upgrade(arguments: &Arguments, upgrade: &Upgrade, context: &Context<'_>) 
         return Err(voice.problem(Problem::HalfRestored { file }));
     }
     let file = upgrade.file.as_ref().ok_or_else(|| voice.change(Trouble::NoFile))?;
+    let path = context.folder.join(file);
+    // What is unpacked is verified before.
+    let packed = !path.is_dir();
+    if packed {
+        genuine(&path, upgrade, voice, context)?;
+    }
     let to = named(file)?;
     if to.digest == from.digest {
         return same(&from, &to, context);
     }
     fits(&from, &to)?;
+    if !packed {
+        genuine(&path, upgrade, voice, context)?;
+    }
     intact(&to)?;
     let previous = from.memory.previous.as_ref().map(|previous| previous.backup.clone());
     let backup = backup_of(&from, &to);
@@ -176,10 +186,37 @@ fn fits(from: &Place, to: &Place) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks whether the new version is whole, and whose it is.
+/// Verifies whose the new version is, as `parvis verify` does; nothing was touched yet.
 ///
-/// Every other file was held against `bundle.json` when the bundle was opened. This is the one place where the signature of a
-/// release is to be asked for: nothing was touched yet.
+/// A bad verdict ends it. Where nobody signed, or nobody is trusted here, a person may decide: that is said and asked, never assumed.
+fn genuine(path: &Path, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
+    let shown = path.display().to_string();
+    let demand = Demand { product: None, older: upgrade.allow_older, older_option: "--allow-older" };
+    let (unsigned, failure) = match verify::genuine(What::Target(&shown), &demand, context) {
+        Ok(good) => {
+            let (product, version) = (good.release.product.to_string(), good.release.version.to_string());
+            let (name, key) = (good.signer.name, good.signer.key.to_string());
+            context.screen.note(&Say::Verified { product, version, name, key }.text(context.language));
+            return Ok(());
+        }
+        Err(Doubt::Verdict(failure)) => return Err(failure),
+        Err(Doubt::Unsigned(failure)) => (true, failure),
+        Err(Doubt::NobodyTrusted(failure)) => (false, failure),
+    };
+    let cause = failure.message().to_owned();
+    if upgrade.unverified {
+        context.screen.note(&Say::NotVerified { cause }.text(context.language));
+        return Ok(());
+    }
+    let yes = context.language.choose("yes", "oui");
+    match context.screen.ask(&Say::AskUnverified { cause: cause.clone(), yes }.text(context.language)) {
+        None => Err(voice.change(Trouble::Unverified { unsigned, cause })),
+        Some(answer) if answer == yes => Ok(()),
+        Some(_) => Err(voice.problem(Problem::Refused)),
+    }
+}
+
+/// Checks whether the images are those that the bundle promises; every other file was held against `bundle.json` when it was opened.
 fn intact(to: &Place) -> Result<(), Failure> {
     let expected: Option<&FileDigest> = to.manifest.files.get(ARCHIVE);
     let found = to.folder.digest(ARCHIVE).map_err(|error| to.voice.place(error))?;

@@ -32,10 +32,9 @@ use crate::failure::Failure;
 use crate::image::{canonical, proof::Proof};
 use crate::model::digest::FileDigest;
 use crate::model::lock::Lock;
-use crate::model::name::{Architecture, ImageName, KeyName};
+use crate::model::name::{Architecture, ImageName, KeyName, Suite};
 use crate::model::rebuild::{FOLDER, FORMAT, Name, PUBLIC_KEY, RECORD, Record, SIGNATURE};
 use crate::model::releases;
-use crate::plan::gates::NOTICE_DAYS;
 use crate::plan::locking::{Inputs, Mode, make};
 use crate::plan::news::{Moves, Upload, moves};
 use crate::trust::key::SigningKey;
@@ -171,7 +170,12 @@ fn rebuild(arguments: &Arguments, release: Option<&str>, context: &Context<'_>) 
     }
     let chain = if finished.is_empty() { chain } else { Chain::of(&workplace)?.unwrap_or(chain) };
     let base = workplace.lock()?;
-    support(&workplace, &base, context, words, arguments.past_support)?;
+    let suites: Vec<Suite> = base.archives.iter().map(|state| state.suite.clone()).collect();
+    let (ended, ends) = (
+        |suite: &str, until: &str| words.unsupported(suite, until),
+        |suite: &str, until: &str, left| words.support_ends(suite, until, left),
+    );
+    gate::support(&workplace.project, &suites, context, arguments.past_support, ended, ends)?;
     let Lists { universes, archives } = lists::read(&workplace, context, &store, Some(&base), &arguments.allowed.names())?;
     let (project, catalog) = (&workplace.project, &workplace.catalog);
     let inputs = Inputs { project, catalog, universes: &universes, archives, previous: Some(&base) };
@@ -252,21 +256,6 @@ fn parish_key(unlock: &Unlock, context: &Context<'_>, words: Words) -> Result<Op
         return Ok(None);
     };
     if new { keys.make(&name, &passphrase) } else { keys.open(&name, &passphrase) }.map(Some).map_err(from_keys)
-}
-
-/// Refuses to rebuild what nobody mends any more, and tells half a year before.
-fn support(workplace: &Workplace, lock: &Lock, context: &Context<'_>, words: Words, past: bool) -> Answer {
-    let today = gate::today(context.now)?;
-    for rule in workplace.project.suites.iter().filter(|rule| lock.archives.iter().any(|state| state.suite == rule.name)) {
-        let Some((until, left)) = rule.support(today) else { continue };
-        if left < 0 && !past && workplace.project.gates.overdue(&rule.name, today).is_none() {
-            return Err(words.unsupported(rule.name.as_str(), &until.to_string()));
-        }
-        if left <= NOTICE_DAYS {
-            context.screen.note(&words.support_ends(rule.name.as_str(), &until.to_string(), left));
-        }
-    }
-    Ok(())
 }
 
 /// Finds a rebuild whose lock should have replaced the project's, and did not.

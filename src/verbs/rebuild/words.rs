@@ -266,6 +266,12 @@ impl Words {
     }
 
     pub fn support_ends(self, suite: &str, until: &str, left: i64) -> String {
+        if left < 0 {
+            return self.say(
+                format!("`{suite}` got its last security fixes on {until}"),
+                format!("`{suite}` a reçu ses derniers correctifs le {until}"),
+            );
+        }
         self.say(
             format!("`{suite}` gets security fixes until {until} ({left} days): plan the move to a newer version"),
             format!(
