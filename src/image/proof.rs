@@ -7,6 +7,9 @@ use super::diff::{Difference, FileChange};
 /// Settings that follow from what changed: when the image was decided anew, and on which one it stands.
 const FOLLOWING: [&str; 2] = ["Label org.opencontainers.image.created", "Label org.opencontainers.image.base.digest"];
 
+/// Where accounts stand. What parvis itself writes there is as old as the newest package of the image.
+const ACCOUNTS: [&[u8]; 4] = [b"etc/passwd", b"etc/group", b"etc/shadow", b"etc/gshadow"];
+
 /// What changed beside the files of announced packages, and may.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Proof {
@@ -20,8 +23,8 @@ pub struct Proof {
 
 /// Holds what differs against the names of the packages that were announced.
 ///
-/// Files may differ that belong to an announced package, that a script makes, or that are the package database. Everything else is a
-/// surprise: a package that nobody announced, its files, the recipe's own files, a setting of the image.
+/// Files may differ that belong to an announced package, that a script makes, or that are the package database; files of accounts in their
+/// date. Everything else is a surprise: a package that nobody announced, its files, the recipe's own files, a setting of the image.
 ///
 /// # Errors
 /// Returns every surprise, in words.
@@ -34,12 +37,14 @@ pub fn prove(difference: &Difference, announced: &BTreeSet<&str>) -> Result<Proo
         }
     }
     let mut proof = Proof::default();
-    for FileChange { path, kind, owner, .. } in &difference.files {
+    for FileChange { path, kind, owner, aspects } in &difference.files {
+        let only_dated = !aspects.is_empty() && aspects.iter().all(|aspect| aspect.name == "date");
         let is_script = owner.starts_with("script of ") || owner.starts_with("run of ");
         match owner.strip_prefix("package ") {
             Some(name) if announced.contains(name) => proof.files += 1,
             // Scripts of dpkg itself are no less than the database that it keeps.
             _ if is_database(path.as_bytes()) => proof.database += 1,
+            _ if owner.is_empty() && only_dated && ACCOUNTS.contains(&path.as_bytes()) => proof.database += 1,
             _ if is_script => proof.by_scripts.push(path.to_string()),
             _ if owner.is_empty() => surprises.push(format!("`{path}` is {kind}, and nobody is known to have put it there")),
             _ => surprises.push(format!("`{path}` is {kind} ({owner})")),
@@ -58,7 +63,7 @@ fn is_database(path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::diff::{PackageChange, SettingChange};
+    use crate::image::diff::{Aspect, PackageChange, SettingChange};
     use crate::model::tree::TreePath;
 
     fn difference(files: &[(&str, &str)]) -> Difference {
@@ -109,5 +114,17 @@ mod tests {
             prove(&changed, &BTreeSet::from(["libssl3"])).unwrap_err(),
             ["the setting `User` of the image is another one"]
         );
+    }
+
+    #[test]
+    fn accounts_may_be_dated_anew_and_nothing_else() {
+        let prove = |path: &str, owner: &str, aspect: &'static str| {
+            let mut found = difference(&[(path, owner)]);
+            found.files[0].aspects = vec![Aspect { name: aspect, before: "1".into(), after: "2".into() }];
+            super::prove(&found, &BTreeSet::from(["libssl3"])).is_ok()
+        };
+        assert!(prove("etc/passwd", "", "date") && prove("etc/group", "", "date"));
+        assert!(!prove("etc/passwd", "", "content") && !prove("etc/passwd", "", "mode"));
+        assert!(!prove("etc/hosts", "", "date") && !prove("etc/passwd", "files recipes/a.yaml:3", "date"));
     }
 }

@@ -119,6 +119,7 @@ impl Trouble {
     }
 
     /// Returns the sentence.
+    #[expect(clippy::too_many_lines, reason = "one sentence for each trouble, in both languages")]
     pub fn message(&self, language: Language) -> String {
         match self {
             Self::NoFile => both!(language, "no new version was named", "aucune nouvelle version n'est indiquée"),
@@ -225,6 +226,7 @@ impl Trouble {
     }
 
     /// Returns the next step.
+    #[expect(clippy::too_many_lines, reason = "one sentence for each trouble, in both languages")]
     pub fn hint(&self, language: Language) -> String {
         match self {
             Self::NoFile => both!(
