@@ -87,6 +87,8 @@ enum Verb {
     Promote(verbs::release::promote::Arguments),
     /// Say of a release that nobody should use it any more
     Yank(verbs::release::yank::Arguments),
+    /// Publish the sources of released versions in a git repository without anything else
+    PublishSource(verbs::publish_source::Arguments),
     /// Start a bundle on this machine, look after it, back it up
     Demo(verbs::demo::Arguments),
     /// Sign images where they are: in a registry, a layout, an archive
@@ -176,6 +178,7 @@ fn run(cli: Cli, ui: &Ui) -> Answer {
         Verb::Release(arguments) => verbs::release::run(&arguments, &context),
         Verb::Promote(arguments) => verbs::release::promote::run(&arguments, &context),
         Verb::Yank(arguments) => verbs::release::yank::run(&arguments, &context),
+        Verb::PublishSource(arguments) => verbs::publish_source::run(&arguments, &context),
         Verb::Demo(arguments) => verbs::demo::run(&arguments, &context),
         Verb::Sign(arguments) => verbs::sign::run(&arguments, &context),
         Verb::Verify(arguments) => verbs::verify::run(&arguments, &context),

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,6 +25,8 @@ pub enum GitError {
     NoRepository { folder: PathBuf },
     #[error("the git repository `{folder}` has no commit yet")]
     NoCommit { folder: PathBuf },
+    #[error("`{path}` is a repository of its own, of which a commit has only the name")]
+    Nested { path: String },
     #[error("git could not {action}: {said}")]
     Failed { action: &'static str, said: String },
     #[error("git answered something else than {expected}")]
@@ -45,6 +47,7 @@ impl GitError {
             Self::Missing => Some("install it: `apt install git`"),
             Self::NoRepository { .. } => Some("a release names the commit it was made from: `git init`, then commit the project"),
             Self::NoCommit { .. } => Some("commit the project first"),
+            Self::Nested { .. } => Some("take its files into the project"),
             Self::Failed { .. } | Self::Start(_) | Self::Answer { .. } | Self::Write { .. } => None,
         }
     }
@@ -57,6 +60,25 @@ pub struct Commit {
     pub id: String,
     /// The committer's date, in seconds since 1970.
     pub date: i64,
+}
+
+/// A file of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeFile {
+    /// Relative to the folder.
+    pub path: String,
+    /// As git writes it: `100644`, `100755`, `120000`.
+    pub mode: String,
+    pub content: Vec<u8>,
+}
+
+/// What a commit has at some paths.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Files, without their contents, and the names of those.
+    files: Vec<(TreeFile, String)>,
+    /// Repositories of their own.
+    nested: Vec<String>,
 }
 
 /// A folder in a repository.
@@ -84,6 +106,19 @@ impl Git {
         let git = Self { folder: folder.to_owned() };
         git.run("make a repository", ["init", "--quiet", "--initial-branch=main"])?;
         Ok(git)
+    }
+
+    /// Makes an empty repository without a working tree, whose first branch is `main`.
+    pub fn init_bare(folder: &Path) -> Result<Self, GitError> {
+        let git = Self::at(folder);
+        git.run("make a repository", ["init", "--quiet", "--bare", "--initial-branch=main"])?;
+        Ok(git)
+    }
+
+    /// Takes a folder for what it is called, without looking.
+    #[must_use]
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
     }
 
     /// Returns the commit that the folder is at.
@@ -158,24 +193,12 @@ impl Git {
     /// # Errors
     /// Refuses paths that lead elsewhere.
     pub fn export(&self, commit: &str, paths: &[&str], into: &Path) -> Result<(), GitError> {
-        let list = ["ls-tree", "-r", "-z", commit, "--"].into_iter().chain(paths.iter().copied());
-        let list = self.run("list the files of the commit", list)?;
-        let wrong = || GitError::Answer { expected: "a list of files" };
         let mut links = Vec::new();
-        for line in list.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
-            let line = text(line.to_vec())?;
-            let (about, name) = line.split_once('\t').ok_or_else(wrong)?;
-            let mut about = about.split(' ');
-            let (Some(mode), Some("blob"), Some(object)) = (about.next(), about.next(), about.next()) else { continue };
-            let plain = TreePath::parse(name.as_bytes()).is_ok_and(|path| !path.is_root() && path.as_bytes() == name.as_bytes());
-            if !plain {
-                return Err(wrong());
-            }
-            let content = self.run("read a file of the commit", ["cat-file", "blob", object])?;
-            let path = into.join(name);
+        for TreeFile { path, mode, content } in self.read(self.list(commit, paths)?.files)? {
+            let path = into.join(path);
             let failed = |source| GitError::Write { path: path.clone(), source };
             fs::create_dir_all(path.parent().unwrap_or(into)).map_err(failed)?;
-            match mode {
+            match mode.as_str() {
                 // Links come last, so that no file is written through one.
                 "120000" => links.push((path, content)),
                 _ => fs::write(&path, content).map_err(failed)?,
@@ -186,6 +209,61 @@ impl Git {
             std::os::unix::fs::symlink(OsStr::from_bytes(&target), &path).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Returns every file of a commit below the folder, with its mode and content; links are files that hold their target.
+    ///
+    /// # Errors
+    /// Refuses paths that lead elsewhere, and other repositories inside of this one, of which a commit has only the name.
+    pub fn contents(&self, commit: &str) -> Result<Vec<TreeFile>, GitError> {
+        let Listed { files, mut nested } = self.list(commit, &["."])?;
+        match nested.pop() {
+            Some(path) => Err(GitError::Nested { path }),
+            None => self.read(files),
+        }
+    }
+
+    /// Lists the files of a commit at or below paths.
+    fn list(&self, commit: &str, paths: &[&str]) -> Result<Listed, GitError> {
+        let arguments = ["ls-tree", "-r", "-z", commit, "--"].into_iter().chain(paths.iter().copied());
+        let answer = self.run("list the files of the commit", arguments)?;
+        let wrong = || GitError::Answer { expected: "a list of files" };
+        let mut listed = Listed::default();
+        for line in answer.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
+            let line = text(line.to_vec())?;
+            let (about, name) = line.split_once('\t').ok_or_else(wrong)?;
+            let path = name.to_owned();
+            let words: Vec<&str> = about.split(' ').collect();
+            let [mode, "blob", object] = words[..] else {
+                listed.nested.push(path);
+                continue;
+            };
+            let plain = TreePath::parse(name.as_bytes()).is_ok_and(|path| !path.is_root() && path.as_bytes() == name.as_bytes());
+            if !plain {
+                return Err(wrong());
+            }
+            listed.files.push((TreeFile { path, mode: mode.to_owned(), content: Vec::new() }, object.to_owned()));
+        }
+        Ok(listed)
+    }
+
+    /// Reads the contents of files.
+    fn read(&self, files: Vec<(TreeFile, String)>) -> Result<Vec<TreeFile>, GitError> {
+        let objects: String = files.iter().map(|(_, object)| format!("{object}\n")).collect();
+        let answer = self.run_fed("read the files of the commit", ["cat-file", "--batch"], &[], objects.as_bytes())?;
+        let wrong = || GitError::Answer { expected: "the contents of files" };
+        let mut rest = &answer[..];
+        let mut read = Vec::new();
+        for (file, _) in files {
+            // `ID blob SIZE`, the content, a line feed.
+            let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(wrong)?;
+            let size = std::str::from_utf8(&rest[..end]).ok().and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+            let begin = end + 1;
+            let after = size.and_then(|size| begin.checked_add(size)).filter(|after| *after < rest.len()).ok_or_else(wrong)?;
+            read.push(TreeFile { content: rest[begin..after].to_vec(), ..file });
+            rest = &rest[after + 1..];
+        }
+        Ok(read)
     }
 
     /// Runs git with these arguments and returns what it printed.
@@ -207,6 +285,17 @@ impl Git {
         arguments: I,
         environment: &[(&str, &str)],
     ) -> Result<Vec<u8>, GitError> {
+        self.run_fed(action, arguments, environment, &[])
+    }
+
+    /// As [`Git::run_with`], with something to read.
+    pub fn run_fed<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        action: &'static str,
+        arguments: I,
+        environment: &[(&str, &str)],
+        input: &[u8],
+    ) -> Result<Vec<u8>, GitError> {
         let mut command = Command::new("git");
         for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CEILING_DIRECTORIES"] {
             command.env_remove(name);
@@ -214,10 +303,18 @@ impl Git {
         command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false"]);
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
         command.envs(environment.iter().copied()).args(arguments);
-        let output = command.current_dir(&self.folder).stdin(Stdio::null()).output().map_err(|error| match error.kind() {
+        command.current_dir(&self.folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => GitError::Missing,
             _ => GitError::Start(error),
         })?;
+        let stdin = child.stdin.take();
+        let output = std::thread::scope(|scope| {
+            // git that does not read to the end says why by itself.
+            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
+            child.wait_with_output()
+        });
+        let output = output.map_err(GitError::Start)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
@@ -264,6 +361,8 @@ mod tests {
         assert_eq!(git.head().unwrap().date, 1_700_000_000);
         let project = Git::open(&folder.path().join("project")).unwrap();
         assert_eq!(project.files().unwrap(), ["é a.txt"]);
+        let file = TreeFile { path: "é a.txt".into(), mode: "100644".into(), content: b"1".to_vec() };
+        assert_eq!(project.contents("HEAD").unwrap(), [file]);
         assert!(project.dirty().unwrap().is_empty());
         fs::write(folder.path().join("project/é a.txt"), "2").unwrap();
         fs::write(folder.path().join("project/new"), "2").unwrap();

@@ -106,6 +106,36 @@ pub struct ReleaseRule {
     pub valid_days: u32,
 }
 
+/// A key of `parvis.yaml` that tells how somebody's network is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivateKey {
+    Registry,
+    Mirrors,
+}
+
+impl PrivateKey {
+    /// Returns the key's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::Mirrors => "mirrors",
+        }
+    }
+}
+
+/// What of the project is published with its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceRule {
+    /// Files and folders that stay at home.
+    pub without: Vec<TreePath>,
+    /// Keys that are taken out of `parvis.yaml`.
+    pub keys: BTreeSet<PrivateKey>,
+    /// Addresses that look private and are not.
+    pub allow: BTreeSet<String>,
+}
+
 /// A set of values for the variables that recipes use, and where its PHP packages come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
@@ -137,6 +167,8 @@ pub struct Project {
     pub default_profile: Option<String>,
     pub layers: LayerRule,
     pub releases: ReleaseRule,
+    /// What `parvis publish-source` publishes.
+    pub source: SourceRule,
     /// What an image must be like before it is handed to others.
     pub gates: Gates,
 }
@@ -177,6 +209,9 @@ struct RawProject {
     /// How releases are made.
     #[serde(default)]
     releases: Option<RawReleases>,
+    /// What `parvis publish-source` leaves out.
+    #[serde(default)]
+    source: Option<RawSource>,
     /// What an image must be like before it is pushed.
     #[serde(default)]
     gates: Option<RawGates>,
@@ -267,6 +302,22 @@ struct RawReleases {
     /// Days after which a release's signed statement is no longer believed; 400 unless stated.
     #[serde(default)]
     valid_days: Option<Placed<u32>>,
+}
+
+/// What `parvis publish-source` leaves out. This key itself is never published.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Source")]
+struct RawSource {
+    /// Files and folders of the project that stay at home.
+    #[serde(default)]
+    without: Vec<Placed<String>>,
+    /// Keys that are taken out of this file, and whose hosts may not stand in any other.
+    #[serde(default)]
+    keys: Vec<PrivateKey>,
+    /// Names and addresses that look private and may be published all the same.
+    #[serde(default)]
+    allow: Vec<String>,
 }
 
 impl Project {
@@ -369,6 +420,7 @@ impl Reader<'_> {
             profiles,
             layers: self.layers(raw.layers.as_ref())?,
             releases: self.releases(raw.releases.as_ref())?,
+            source: self.published(raw.source.as_ref())?,
             gates: gates.transpose()?.unwrap_or_default(),
         })
     }
@@ -583,6 +635,16 @@ impl Reader<'_> {
         Ok(ReleaseRule {
             tags: tags.unwrap_or_else(all).into_iter().collect(),
             valid_days: days.map_or(VALID_DAYS, |days| days.value),
+        })
+    }
+
+    fn published(&self, raw: Option<&RawSource>) -> Result<SourceRule, Problem> {
+        let Some(raw) = raw else { return Ok(SourceRule::default()) };
+        let without = raw.without.iter().map(|path| self.below(path, "this is the whole project", "notes"));
+        Ok(SourceRule {
+            without: without.collect::<Result<_, _>>()?,
+            keys: raw.keys.iter().copied().collect(),
+            allow: raw.allow.iter().cloned().collect(),
         })
     }
 

@@ -199,6 +199,13 @@ impl Record {
         out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
+    /// Returns the record as it is published: what was released, whatever was said of it later, and without the registry if that is
+    /// nobody's business.
+    #[must_use]
+    pub fn published(&self, with_registry: bool) -> Self {
+        Self { yanked: None, registry: self.registry.clone().filter(|_| with_registry), ..self.clone() }
+    }
+
     /// Returns whether this is neither a candidate nor taken back.
     #[must_use]
     pub fn is_usable(&self) -> bool {

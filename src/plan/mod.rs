@@ -11,5 +11,6 @@ pub mod locking;
 pub mod matrix;
 pub mod news;
 pub mod publish;
+pub mod source;
 pub mod steps;
 pub mod wiring;

@@ -85,6 +85,12 @@ impl PublicKey {
         STANDARD.encode(Sha256::digest(&self.der))
     }
 
+    /// Returns the point of the curve that the key is, uncompressed (SEC 1, section 2.3.3).
+    #[must_use]
+    pub fn point(&self) -> Vec<u8> {
+        self.key.to_sec1_point(false).as_bytes().to_vec()
+    }
+
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let digest: [u8; 32] = Sha256::digest(&self.der).into();
@@ -157,6 +163,16 @@ impl SigningKey {
     pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
         let signature: DerSignature = self.secret.sign(bytes);
         signature.as_bytes().to_vec()
+    }
+}
+
+impl SigningKey {
+    /// Signs bytes likewise; returns the two numbers of the signature, 32 bytes each.
+    #[must_use]
+    pub fn sign_numbers(&self, bytes: &[u8]) -> ([u8; 32], [u8; 32]) {
+        let signature: ecdsa::Signature = self.secret.sign(bytes);
+        let (r, s) = signature.split_bytes();
+        (r.into(), s.into())
     }
 }
 

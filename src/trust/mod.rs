@@ -6,6 +6,7 @@
 //! statement   what is signed of an image (in-toto), and how it hangs on the image (OCI referrer)
 //! simple      the older form of a signature, which podman and skopeo read
 //! release     the statement on a whole release          keyring   which keys a root key vouches for
+//! ssh         signatures of tags, as git and ssh-keygen read them
 //! provenance  what an image was made from, and how    results   what its tests found
 //! rebuilt     what came of making a release again      cached     that a step gave this result
 //! ```
@@ -20,5 +21,6 @@ pub mod release;
 pub mod results;
 pub mod sign;
 pub mod simple;
+pub mod ssh;
 pub mod statement;
 pub mod verdict;

@@ -24,6 +24,7 @@ pub mod lock;
 pub mod outdated;
 mod places;
 pub mod plan;
+pub mod publish_source;
 mod published;
 pub mod pull;
 pub mod push;

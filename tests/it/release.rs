@@ -61,17 +61,17 @@ impl Maker {
 }
 
 /// Returns a file of a tar.
-fn of_tar(tar: &Path, name: &str) -> Vec<u8> {
+pub fn of_tar(tar: &Path, name: &str) -> Vec<u8> {
     let output = Command::new("tar").arg("-xOf").arg(tar).arg(name).output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
-fn answer(said: &Said) -> Value {
+pub fn answer(said: &Said) -> Value {
     serde_json::from_str(&said.out).unwrap()
 }
 
-fn digest(release: &Value, image: &str) -> String {
+pub fn digest(release: &Value, image: &str) -> String {
     let images = release["release"]["images"].as_array().unwrap();
     images.iter().find(|other| other["name"] == image).unwrap()["digest"].as_str().unwrap().to_owned()
 }

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+pub use self::prepare::from_git;
+
 use self::documents::Written;
 use self::downloads::Download;
 use self::prepare::Intent;
