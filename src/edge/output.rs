@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::image::layout::Additions;
 use crate::image::tar;
-use crate::model::digest::BlobDigest;
+use crate::model::digest::{BlobDigest, FileDigest, Hasher};
 use crate::model::tree::TreePath;
 
 /// Something that could not be written or read.
@@ -202,9 +202,30 @@ pub struct Member<'a> {
     pub content: MemberContent<'a>,
 }
 
-/// Writes a tar of files, all owned by root and of one date, in the order that is given; it appears whole or not at all.
-pub fn write_tar(path: &Path, members: &[Member<'_>], date: i64) -> Result<(), OutputError> {
+/// Hashes what passes.
+pub struct Hashing<'a> {
+    pub out: &'a mut dyn Write,
+    pub hasher: &'a mut Hasher,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Writes a tar of files, all owned by root and of one date, in the order that is given; it appears whole or not at all. Returns its
+/// digest.
+pub fn write_tar(path: &Path, members: &[Member<'_>], date: i64) -> Result<FileDigest, OutputError> {
+    let mut hasher = Hasher::new();
     write_whole(path, |out| {
+        let out = &mut Hashing { out, hasher: &mut hasher };
         for member in members {
             let name = TreePath::parse(member.name.as_bytes()).map_err(io::Error::other)?;
             let mut put = |size: u64, content: &mut dyn Read| {
@@ -217,7 +238,8 @@ pub fn write_tar(path: &Path, members: &[Member<'_>], date: i64) -> Result<(), O
             }
         }
         out.write_all(&[0; 1024])
-    })
+    })?;
+    Ok(hasher.finish())
 }
 
 /// Makes a folder with those above it, unless it is there.

@@ -89,6 +89,9 @@ pub struct Record {
     /// Its files, SBOMs included.
     #[serde(default)]
     pub files: Vec<ReleasedFile>,
+    /// The downloads as wholes. The statement travels in each of them, so it cannot name them.
+    #[serde(default)]
+    pub downloads: Vec<ReleasedFile>,
 }
 
 impl Record {
@@ -115,6 +118,7 @@ impl Record {
             yanked: None,
             images,
             files: files.into_iter().chain(sboms).collect(),
+            downloads: Vec::new(),
         }
     }
 
@@ -139,7 +143,7 @@ impl Record {
             return Err(wrong(image.name.as_str(), format!("the image `{}` stands twice", image.name)));
         }
         let mut files = BTreeSet::new();
-        for file in &record.files {
+        for file in record.files.iter().chain(&record.downloads) {
             if !is_file_name(&file.name) {
                 return Err(wrong("files", format!("`{}` is no name of a file", file.name.escape_debug())));
             }
@@ -188,13 +192,15 @@ impl Record {
                 line(4, "size", &on.size.to_string());
             }
         }
-        if !self.files.is_empty() {
-            line(0, "files", "");
-        }
-        for file in &self.files {
-            line(1, "- name", &quoted(&file.name));
-            line(2, "sha256", &quoted(&file.sha256.to_string()));
-            line(2, "size", &file.size.to_string());
+        for (key, files) in [("files", &self.files), ("downloads", &self.downloads)] {
+            if !files.is_empty() {
+                line(0, key, "");
+            }
+            for file in files {
+                line(1, "- name", &quoted(&file.name));
+                line(2, "sha256", &quoted(&file.sha256.to_string()));
+                line(2, "size", &file.size.to_string());
+            }
         }
         out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
@@ -227,6 +233,7 @@ mod tests {
 
     fn sample() -> Record {
         let mut record = Record::of(&release(), "0.1.0", Some("annuaire".into()), Some("1.4.0-rc.2".parse().unwrap()));
+        record.downloads = vec![ReleasedFile { name: "parish-1.4.0-amd64.tar".into(), sha256: FileDigest::of(b"tar"), size: 9 }];
         record.yanked = Some("it says: \"no\" — # $HOME \u{e9}\n\u{1}".into());
         record
     }
@@ -236,7 +243,15 @@ mod tests {
         let record = sample();
         let text = record.render();
         assert_eq!(Record::parse(&Source::new("releases/1.4.0.yaml", &text)).unwrap(), record, "{text}");
-        let least = Record { profile: None, registry: None, from: None, yanked: None, files: Vec::new(), ..record };
+        let least = Record {
+            profile: None,
+            registry: None,
+            from: None,
+            yanked: None,
+            files: Vec::new(),
+            downloads: Vec::new(),
+            ..record
+        };
         assert_eq!(Record::parse(&Source::new("releases/1.4.0.yaml", &least.render())).unwrap(), least);
     }
 

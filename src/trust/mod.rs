@@ -7,6 +7,7 @@
 //! simple      the older form of a signature, which podman and skopeo read
 //! release     the statement on a whole release          keyring   which keys a root key vouches for
 //! ssh         signatures of tags, as git and ssh-keygen read them
+//! yank        the statement by which a release is taken back
 //! provenance  what an image was made from, and how    results   what its tests found
 //! rebuilt     what came of making a release again      cached     that a step gave this result
 //! ```
@@ -24,3 +25,4 @@ pub mod simple;
 pub mod ssh;
 pub mod statement;
 pub mod verdict;
+pub mod yank;

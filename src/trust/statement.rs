@@ -26,6 +26,9 @@ pub const CYCLONEDX: &str = "https://cyclonedx.org/bom";
 /// The predicate of the statement on a whole release; no server need answer there.
 pub const RELEASE: &str = "https://parvis.example/release/v1";
 
+/// The predicate of the statement by which a release is taken back; no server need answer there either.
+pub const YANK: &str = "https://parvis.example/yank/v1";
+
 /// Subjects of a statement at most.
 const MOST_SUBJECTS: usize = 10_000;
 

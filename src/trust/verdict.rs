@@ -10,6 +10,7 @@ use super::keyring::{Keyring, Standing};
 use super::release::{self, ReleaseError};
 use super::simple::{Entry, Payload};
 use super::statement::{self, RELEASE, SIGNATURE, Statement};
+use super::yank::{self, Yank};
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::moment::Moment;
 use crate::model::number::Number;
@@ -48,6 +49,8 @@ pub enum Finding {
     Twice { product: String, sequence: u64 },
     /// E06: a release, or (without a product) the list of keys.
     Expired { product: Option<(String, Number)>, until: Moment, days: i64 },
+    /// E06: its publisher took the release back.
+    TakenBack { product: String, version: Number, why: String },
     /// E07.
     Revoked { key: Fingerprint, since: Moment, why: String },
     /// E07: this key's time was over.
@@ -74,7 +77,7 @@ impl Finding {
             Self::Changed { .. } | Self::Unlisted { .. } => "E03",
             Self::Other { .. } => "E04",
             Self::Older { .. } | Self::Twice { .. } => "E05",
-            Self::Expired { .. } => "E06",
+            Self::Expired { .. } | Self::TakenBack { .. } => "E06",
             Self::Revoked { .. } | Self::OutOfTime { .. } | Self::Unconfirmed { .. } => "E07",
             Self::Clock { .. } => "E08",
             Self::Missing { .. } => "E09",
@@ -252,6 +255,8 @@ pub struct Question<'a> {
     pub trust: &'a Trust,
     /// Returns what was seen of a product under a trusted key.
     pub seen: &'a dyn Fn(&str, Fingerprint) -> Option<Seen>,
+    /// Returns why a release was taken back, where who signs under this trusted key said so.
+    pub taken_back: &'a dyn Fn(&str, Fingerprint, Number) -> Option<String>,
     /// The product that it has to be, where that is known.
     pub product: Option<&'a str>,
     /// An older release is wanted on purpose.
@@ -301,7 +306,12 @@ impl Question<'_> {
             return Err(Finding::Expired { product: Some((product, release.version)), until, days });
         }
         let statement = BlobDigest::of(&bundle.payload);
-        let seen = (self.seen)(&product, signer.anchor);
+        if let Some(why) = (self.taken_back)(&product, signer.anchor, release.version) {
+            return Err(Finding::TakenBack { product, version: release.version, why: shown(&why) });
+        }
+        // Whoever had one that was taken back may go back.
+        let newest = (self.seen)(&product, signer.anchor);
+        let seen = newest.filter(|seen| (self.taken_back)(&product, signer.anchor, seen.version).is_none());
         if let Some(seen) = &seen {
             if release.sequence < seen.sequence && !self.older {
                 let (found, seen) = ((release.version, release.sequence), (seen.version, seen.sequence));
@@ -313,6 +323,17 @@ impl Question<'_> {
         }
         let replaced = seen.as_ref().map(|seen| seen.key).filter(|key| *key != signer.key);
         Ok(GoodRelease { release, signer, statement, replaced, compared: seen.is_some() })
+    }
+}
+
+impl Question<'_> {
+    /// Reads by whom a release is taken back. What nobody who is trusted signed says nothing, and is no finding either: a stranger must
+    /// not be able to make a good release bad.
+    #[must_use]
+    pub fn yank(&self, bundle: &Bundle) -> Option<(Yank, Signer)> {
+        let yank = Yank::parse(bundle).ok()?;
+        let signer = self.trust.signer_of_bundle(bundle, yank::FILE, yank.issued, self.now).ok()?;
+        Some((yank, signer))
     }
 }
 

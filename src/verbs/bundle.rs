@@ -1,6 +1,5 @@
 //! `parvis bundle`: what people need to run a stack, in a folder.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -10,7 +9,7 @@ use super::workplace::{StackFile, Workplace, open_store};
 use super::{Answer, Context, build};
 use crate::bundle::manifest::{ARCHIVE, MANIFEST, Manifest, SETTINGS};
 use crate::bundle::write::{self, BundleError, Ingredients, keep_settings};
-use crate::edge::output::{self, NewFolder};
+use crate::edge::output::{self, Hashing, NewFolder};
 use crate::failure::Failure;
 use crate::image::canonical;
 use crate::image::oci::Platform;
@@ -217,22 +216,4 @@ fn from_bundle(error: BundleError) -> Failure {
     let because = std::error::Error::source(&error).map(ToString::to_string);
     let failure = if matches!(error, BundleError::Manifest(_)) { Failure::bug } else { Failure::project };
     failure(error.to_string()).maybe_hint(hint).maybe_because(because)
-}
-
-/// Hashes what passes.
-pub(super) struct Hashing<'a> {
-    pub out: &'a mut dyn Write,
-    pub hasher: &'a mut Hasher,
-}
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

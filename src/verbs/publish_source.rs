@@ -23,6 +23,7 @@ use crate::model::problem::shown;
 use crate::model::project::{PrivateKey, Project};
 use crate::model::releases::{FOLDER, Record};
 use crate::plan::source::{self, PROJECT, Private};
+use crate::trust::bundle::LIMIT;
 use crate::trust::key::SigningKey;
 use crate::trust::ssh;
 
@@ -31,6 +32,9 @@ const MOST: usize = 10;
 
 /// The branch that stands at the newest version.
 const BRANCH: &str = "refs/heads/main";
+
+/// How the file of a signed statement ends, behind the number.
+const ENDING: &str = "sigstore.json";
 
 /// What is not shown yet.
 const DRAFTS: &str = "refs/parvis/";
@@ -204,6 +208,13 @@ fn edition<'a>(workplace: &Workplace, own: &Git, record: &'a Record) -> Result<E
     files.push(lock.ok_or_else(|| wrong("has no lock"))?);
     let published = record.published(!rule.keys.contains(&PrivateKey::Registry)).render();
     files.push(TreeFile { path: format!("{FOLDER}/{number}.yaml"), mode: "100644".into(), content: published.into_bytes() });
+    // What was signed names the registry, and cannot be signed again without it.
+    let statement = format!("{FOLDER}/{number}.{}", ENDING);
+    match workplace.folder.read(&statement, LIMIT as u64).map_err(Failure::from)? {
+        Some(_) if record.registry.is_some() && rule.keys.contains(&PrivateKey::Registry) => left_out.push(statement),
+        Some(content) => files.push(TreeFile { path: statement, mode: "100644".into(), content }),
+        None => {}
+    }
     files.sort_by(|left, right| left.path.cmp(&right.path));
     let private = files.iter().flat_map(|file| source::search(&file.path, &file.content, rule, &hosts)).collect();
     let author = format!("{} <{}>", workplace.project.name, who(&workplace.project));

@@ -41,6 +41,7 @@ mod signers;
 mod source;
 mod store;
 mod threats;
+mod transaction;
 mod trust;
 mod upgrade;
 mod upstream;

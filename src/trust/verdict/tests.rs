@@ -25,9 +25,13 @@ fn trust() -> Trust {
     Trust::new(vec![root, alone])
 }
 
+fn nothing(_: &str, _: Fingerprint, _: Number) -> Option<String> {
+    None
+}
+
 fn with<T>(trust: &Trust, seen: Option<Seen>, now: Moment, ask: impl FnOnce(&Question<'_>) -> T) -> T {
     let seen = |_: &str, _: Fingerprint| seen.clone();
-    ask(&Question { now, trust, seen: &seen, product: None, older: false })
+    ask(&Question { now, trust, seen: &seen, taken_back: &nothing, product: None, older: false })
 }
 
 fn judge(bundle: &Bundle) -> Result<GoodRelease, Finding> {
@@ -83,7 +87,8 @@ fn e04_another_product_or_another_kind_of_statement_is_refused() {
     let bundle = signed(|_| {}, 1);
     let no_memory = |_: &str, _: Fingerprint| None;
     let trust = trust();
-    let question = Question { now: now(), trust: &trust, seen: &no_memory, product: Some("annuaire"), older: false };
+    let question =
+        Question { now: now(), trust: &trust, seen: &no_memory, taken_back: &nothing, product: Some("annuaire"), older: false };
     assert_eq!(question.release(&bundle, "x").unwrap_err().code(), "E04");
     let sbom = Statement { predicate_type: statement::SPDX.into(), ..Statement::signature(REPOSITORY, BlobDigest::of(b"x")) };
     assert_eq!(judge(&sbom.sign(&key(1)).unwrap()).unwrap_err().code(), "E04");
@@ -98,7 +103,7 @@ fn e05_an_older_release_is_refused_unless_it_is_wanted() {
     let ask = |seen: Seen, older: bool| {
         let seen = |_: &str, _: Fingerprint| Some(seen.clone());
         let trust = trust();
-        Question { now: now(), trust: &trust, seen: &seen, product: None, older }.release(&bundle, "x")
+        Question { now: now(), trust: &trust, seen: &seen, taken_back: &nothing, product: None, older }.release(&bundle, "x")
     };
     assert_eq!(ask(seen(15, &bundle, 1), false).unwrap_err().code(), "E05");
     assert!(ask(seen(15, &bundle, 1), true).unwrap().compared);

@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 
 use super::prepare::Intent;
 use crate::bundle::manifest::{MANIFEST, Manifest, SETTINGS};
-use crate::edge::output;
+use crate::edge::output::{self, Hashing};
 use crate::failure::Failure;
 use crate::model::digest::{FileDigest, Hasher};
 use crate::model::name::{Architecture, ImageName, PartName};
 use crate::model::number::Number;
 use crate::model::releases::ReleasedFile;
-use crate::verbs::bundle::Hashing;
 use crate::verbs::save::{Which, from_output};
 use crate::verbs::workplace::Workplace;
 use crate::verbs::{Context, bundle};
@@ -94,9 +93,10 @@ impl Download {
         self.take(name, hasher.finish())
     }
 
-    /// Writes the tar, with further files that are not listed because they speak of those that are.
-    pub fn pack(&self, folder: &Path, intent: &Intent, further: &[(&str, &[u8])]) -> Result<PathBuf, Failure> {
-        let target = folder.join(format!("{}.tar", self.name));
+    /// Writes the tar, with further files that are not listed because they speak of those that are. Returns it as a whole.
+    pub fn pack(&self, folder: &Path, intent: &Intent, further: &[(&str, &[u8])]) -> Result<ReleasedFile, Failure> {
+        let name = format!("{}.tar", self.name);
+        let target = folder.join(&name);
         let mut members: Vec<output::Member<'_>> = Vec::new();
         for file in &self.files {
             let content = output::MemberContent::File(self.path(&file.name), file.size);
@@ -107,8 +107,9 @@ impl Download {
             members.push(output::Member { name: format!("{}/{name}", self.name), program: false, content });
         }
         members.sort_by(|left, right| left.name.cmp(&right.name));
-        output::write_tar(&target, &members, intent.issued.0).map_err(from_output)?;
-        Ok(target)
+        let sha256 = output::write_tar(&target, &members, intent.issued.0).map_err(from_output)?;
+        let size = fs::metadata(&target).map_err(unreadable(&target))?.len();
+        Ok(ReleasedFile { name, sha256, size })
     }
 }
 

@@ -138,8 +138,9 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
     release.check().map_err(|error| Failure::bug("the release contradicts itself").because(error))?;
     let seals: Vec<Written> = std::iter::once(seal(&release, &key)?).chain(keyring).collect();
     let beside: Vec<(&str, &[u8])> = seals.iter().map(|file| (file.name.as_str(), &file.bytes[..])).collect();
+    let mut wholes = Vec::new();
     for download in &downloads {
-        download.pack(&folder, &intent, &beside)?;
+        wholes.push(download.pack(&folder, &intent, &beside)?);
     }
     let lists = || made.iter().flat_map(|made| &made.sboms).map(|(_, file)| file);
     written.iter().chain(lists()).chain(&seals).try_for_each(|file| file.write(&folder))?;
@@ -153,7 +154,10 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
             registry.announce(&public, &tag)?;
             registry.move_tags(publication)?;
         }
-        record(&workplace, &release, &written[0].bytes, &seals, candidate.map(|candidate| candidate.version))?;
+        let mut record =
+            Record::of(&release, env!("CARGO_PKG_VERSION"), workplace.profile.clone(), candidate.map(|found| found.version));
+        record.downloads = wholes;
+        write_record(&workplace, &record, &written[0].bytes, &seals)?;
     }
     context.answer(
         || {
@@ -266,10 +270,9 @@ fn released(name: &ImageName, made: &[Made<'_>]) -> Result<ReleasedImage, Failur
 
 /// Writes the record of the release, its lock and what is signed of it into the project, to be committed: so whoever has the project
 /// can verify which release it is, without a network.
-fn record(workplace: &Workplace, release: &Release, lock: &[u8], seals: &[Written], from: Option<Number>) -> Answer {
-    let record = Record::of(release, env!("CARGO_PKG_VERSION"), workplace.profile.clone(), from);
+fn write_record(workplace: &Workplace, record: &Record, lock: &[u8], seals: &[Written]) -> Answer {
     workplace.folder.make_folder(FOLDER).map_err(Failure::from)?;
-    let number = release.version;
+    let number = record.version;
     workplace.folder.replace(&format!("{FOLDER}/{number}.lock"), lock).map_err(Failure::from)?;
     for seal in seals {
         let name = if seal.name == trust::release::FILE { format!("{number}.sigstore.json") } else { seal.name.clone() };

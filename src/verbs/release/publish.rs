@@ -14,7 +14,8 @@ use crate::model::releases::Record;
 use crate::plan::publish::{self, TagConflict, TagMove, Tags};
 use crate::screen::{Unit, size};
 use crate::trust::key::SigningKey;
-use crate::trust::statement::Attachment;
+use crate::trust::statement::{Attachment, Subject};
+use crate::trust::yank::Yank;
 use crate::trust::{self, sign};
 use crate::verbs::Context;
 use crate::verbs::push::{Known, PushedImage};
@@ -209,6 +210,23 @@ impl<'a> Registry<'a> {
             Some(found) if found == step.to => Ok(()),
             other => Err(changed(other)),
         }
+    }
+
+    /// Hangs on each image of a release that is taken back what is said of it.
+    pub fn tell(&self, yanked: &Record, yank: &Yank, subjects: Vec<Subject>, key: &SigningKey) -> Result<(), Failure> {
+        let statement =
+            yank.statement(subjects).map_err(|error| Failure::bug("the statement cannot be written").because(error))?;
+        for image in &yanked.images {
+            let remote = self.open(image.name.as_str(), Access::Write)?;
+            // What is not there any more cannot be fetched by anybody either.
+            let Some((media_type, bytes)) = remote.document(&image.digest).map_err(from_repository)? else { continue };
+            let top = Descriptor::of(&media_type, &bytes);
+            Attachment::sign(&statement, &top, key)
+                .map_err(|error| Failure::bug("the statement cannot be signed").because(error))?
+                .put(&remote, &top.digest)
+                .map_err(from_repository)?;
+        }
+        Ok(())
     }
 
     /// Moves the tags that float to a release that is taken back to the one before.

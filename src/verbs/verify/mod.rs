@@ -42,12 +42,14 @@ use crate::trust::release;
 use crate::trust::verdict::{
     self, Anchor, Evidence, Finding, FoundFile, GoodImage, GoodRelease, ImageQuestion, Outcome, Question, Signer, Trust,
 };
+use crate::trust::yank;
 use gather::from_place;
-use memory::{Known, remember};
+use memory::{Known, remember, remember_yank};
 use words::Check;
 
-/// Files of a download that the statement cannot name: itself, and the list of keys, which is signed by its own root.
-const SEALS: [&str; 2] = [release::FILE, keyring::FILE];
+/// Files of a download that the statement cannot name: itself, the list of keys, which is signed by its own root, and that it was taken
+/// back, which was said later.
+const SEALS: [&str; 3] = [release::FILE, keyring::FILE, yank::FILE];
 
 /// What stands in an archive of images beside their blobs.
 const IMAGES: [&str; 5] = ["index.json", "manifest.json", "oci-layout", "repositories", archive::REFERRERS];
@@ -55,7 +57,7 @@ const IMAGES: [&str; 5] = ["index.json", "manifest.json", "oci-layout", "reposit
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 good (with --rebuild: and the same), 1 refused (or it differs), 3 could not decide. Codes of verdicts: E01 no signature, E02 unknown key, \
-    E03 changed, E04 about something else, E05 older than what was seen, E06 past its time, E07 key replaced or revoked, \
+    E03 changed, E04 about something else, E05 older than what was seen, E06 past its time or taken back, E07 key replaced or revoked, \
     E08 wrong clock, E09 missing, E10 unusable key, E11 cannot be read or reached."
 )]
 pub struct Arguments {
@@ -304,13 +306,37 @@ impl<'a> Inquiry<'a> {
         Ok(())
     }
 
+    /// Takes in that a release was taken back, if who says so is trusted. It is remembered, whatever the verdict will be.
+    fn taken_back(&mut self, bundle: &Bundle) -> Result<(), Stop> {
+        let Some((yank, signer)) = self.question(|question| question.yank(bundle)) else { return Ok(()) };
+        if self.known.take_back(&yank, signer.anchor) {
+            remember_yank(&Memory::new(&self.context.state), &yank, signer.anchor)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what stands in a folder beside a statement: the list of keys, and whether the release was taken back.
+    fn seals(&mut self, files: &dyn Files, folder: &str) -> Result<(), Stop> {
+        if let Some(bytes) = small(files, &format!("{folder}{}", keyring::FILE))? {
+            self.keyring(&bytes)?;
+        }
+        if let Some(bytes) = small(files, &format!("{folder}{}", yank::FILE))?
+            && let Ok(bundle) = Bundle::parse(&bytes)
+        {
+            self.taken_back(&bundle)?;
+        }
+        Ok(())
+    }
+
     /// Asks something that depends on whom to trust, what was seen, and what time it is.
     fn question<T>(&self, ask: impl FnOnce(&Question<'_>) -> T) -> T {
         let seen = |product: &str, anchor: Fingerprint| self.known.seen(product, anchor);
+        let taken_back = |product: &str, anchor, version| self.known.taken_back(product, anchor, version);
         ask(&Question {
             now: Moment(self.context.now),
             trust: &self.trust,
             seen: &seen,
+            taken_back: &taken_back,
             product: self.arguments.product.as_ref().map(ImageName::as_str),
             older: self.arguments.allow_older,
         })
@@ -344,9 +370,7 @@ impl<'a> Inquiry<'a> {
     /// Judges the signed statement in a file, with the list of keys beside it.
     fn statement(&mut self, files: &dyn Files, folder: &str) -> Result<Release, Stop> {
         let at = |name: &str| format!("{folder}{name}");
-        if let Some(bytes) = small(files, &at(keyring::FILE))? {
-            self.keyring(&bytes)?;
-        }
+        self.seals(files, folder)?;
         let name = at(release::FILE);
         let bytes = small(files, &name)?.ok_or_else(|| Finding::Missing { name: name.clone() })?;
         self.statement_bytes(&bytes, &name)
@@ -370,9 +394,7 @@ impl<'a> Inquiry<'a> {
             return self.listed_file(path, finding);
         }
         let Some(folder) = beside(path)? else { return Ok(()) };
-        if let Some(bytes) = small(&folder, keyring::FILE)? {
-            self.keyring(&bytes)?;
-        }
+        self.seals(&folder, "")?;
         let release = self.statement_bytes(&bytes, &name)?;
         let there: Vec<_> = release.files().filter(|(name, ..)| matches!(folder.open(name), Ok(Some(_)))).collect();
         self.files(&there, &|name| folder.open(name))
@@ -488,6 +510,10 @@ impl<'a> Inquiry<'a> {
             }
             return self.images(files, &path.display().to_string(), Form::Archive, name);
         };
+        // The publisher may have said more since, beside the download.
+        if let Some(beside) = beside(path)? {
+            self.seals(&beside, "")?;
+        }
         let release = self.statement(files, &folder)?;
         listed_only(files, &folder, &release)?;
         let expected: Vec<_> = release.files().filter(|(name, ..)| name.starts_with(&folder)).collect();
@@ -508,9 +534,7 @@ impl<'a> Inquiry<'a> {
         // An engine that reads the one list must see what one that reads the other sees.
         archive::read(files).map_err(|error| from_archive(Path::new(place), error))?;
         let layout = Layout::open(files, place, form).map_err(from_place)?;
-        if let Some(bytes) = small(files, keyring::FILE)? {
-            self.keyring(&bytes)?;
-        }
+        self.seals(files, "")?;
         let mut beside = Vec::new();
         if let Some(bytes) = small(files, release::FILE)? {
             beside.push(Evidence::Bundle(parse_bundle(&bytes, release::FILE)?));
@@ -564,6 +588,11 @@ impl<'a> Inquiry<'a> {
     ) -> Result<(), Stop> {
         let mut evidence = gather::evidence(place, &image.digest)?;
         evidence.extend_from_slice(beside);
+        for found in &evidence {
+            if let Evidence::Bundle(bundle) = found {
+                self.taken_back(bundle)?;
+            }
+        }
         let anchors: Vec<Fingerprint> = self.trust.anchors.iter().map(|anchor| anchor.key.fingerprint()).collect();
         let released = repository.and_then(|repository| self.known.product_of(repository, &anchors));
         let place = if shown.starts_with(&place.place()) { shown.to_owned() } else { format!("{}: {shown}", place.place()) };

@@ -215,6 +215,11 @@ pub fn sentence(finding: &Finding, language: Language) -> String {
                 "la liste des clés de l'éditeur était valable jusqu'au {until}, il y a {days} jours"
             )
         }
+        Finding::TakenBack { product, version, why } => both!(
+            language,
+            "the publisher took {product} {version} back: {why}",
+            "l'éditeur a retiré {product} {version} : {why}"
+        ),
         Finding::Revoked { key, since, why } => {
             let since = since.day();
             both!(
@@ -306,6 +311,11 @@ pub fn advice(finding: &Finding, language: Language) -> String {
             language,
             "get the publisher's newest `keyring.sigstore.json`, then `parvis trust add keyring.sigstore.json`",
             "procurez-vous le `keyring.sigstore.json` récent de l'éditeur, puis `parvis trust add keyring.sigstore.json`"
+        ),
+        Finding::TakenBack { .. } => both!(
+            language,
+            "take a newer release, or the one before it, which may be used again",
+            "prenez une version plus récente, ou la précédente, qui peut de nouveau servir"
         ),
         Finding::Revoked { .. } | Finding::OutOfTime { .. } => both!(
             language,
