@@ -209,7 +209,7 @@ fn edition<'a>(workplace: &Workplace, own: &Git, record: &'a Record) -> Result<E
     let published = record.published(!rule.keys.contains(&PrivateKey::Registry)).render();
     files.push(TreeFile { path: format!("{FOLDER}/{number}.yaml"), mode: "100644".into(), content: published.into_bytes() });
     // What was signed names the registry, and cannot be signed again without it.
-    let statement = format!("{FOLDER}/{number}.{}", ENDING);
+    let statement = format!("{FOLDER}/{number}.{ENDING}");
     match workplace.folder.read(&statement, LIMIT as u64).map_err(Failure::from)? {
         Some(_) if record.registry.is_some() && rule.keys.contains(&PrivateKey::Registry) => left_out.push(statement),
         Some(content) => files.push(TreeFile { path: statement, mode: "100644".into(), content }),

@@ -16,7 +16,7 @@ use crate::model::problem::shown;
 use crate::trust::bundle::BUNDLE;
 use crate::trust::key::Fingerprint;
 use crate::trust::results::TEST_RESULT;
-use crate::trust::statement::{CYCLONEDX, RELEASE, SIGNATURE, SLSA, SPDX};
+use crate::trust::statement::{CYCLONEDX, RELEASE, SIGNATURE, SLSA, SPDX, YANK};
 use crate::trust::verdict::{Evidence, Finding, GoodImage, ImageQuestion, Outcome, Question, Signer, Trust, kind_of};
 use crate::verbs::Context;
 
@@ -97,7 +97,8 @@ impl<'a> Judge<'a> {
         }
         let seen = |product: &str, anchor: Fingerprint| self.known.seen(product, anchor);
         let (now, trust) = (Moment(self.context.now), &self.trust);
-        let question = Question { now, trust, seen: &seen, product: None, older: false };
+        let taken_back = |product: &str, anchor, version| self.known.taken_back(product, anchor, version);
+        let question = Question { now, trust, seen: &seen, taken_back: &taken_back, product: None, older: false };
         let signer = match &evidence {
             Evidence::Bundle(bundle) if ![SIGNATURE, RELEASE].contains(&kind) => question.attestation(asked, bundle),
             _ => question.image(asked, std::slice::from_ref(&evidence)).map(|good| match good {
@@ -120,6 +121,7 @@ impl Said {
         let known = [
             (SIGNATURE, "signature"),
             (RELEASE, "statement on a release"),
+            (YANK, "statement that a release was taken back"),
             (SPDX, "list of contents (SPDX)"),
             (CYCLONEDX, "list of contents (CycloneDX)"),
             (SLSA, "provenance (SLSA)"),
