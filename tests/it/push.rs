@@ -82,6 +82,24 @@ fn images_are_pushed_once_and_parts_of_their_parents_are_taken_over() {
     assert_eq!(registry.tag("parish/app", "1.4"), registry.tag("parish/app", "1.4.0"));
 }
 
+/// Row 15: a registry that mounts nothing begins an upload instead, and that one is used.
+#[test]
+fn a_registry_that_takes_nothing_over_gets_it_by_the_uploads_that_it_began() {
+    let (_repo, project, digests) = built();
+    let registry = Registry::start(Setup { referrers: true, no_mount: true, ..Setup::default() }, |_| Act::Honest);
+    push(&project, &registry, &[], 0);
+    let mut parts = 0;
+    for name in ["base", "app"] {
+        let repository = format!("parish/{name}");
+        assert_eq!(registry.tag(&repository, "1.4.0").as_ref(), Some(&digests[name]));
+        parts += blobs(&registry, &repository, &digests[name]).len();
+    }
+    let lines = registry.lines();
+    let begun = |mount: bool| lines.iter().filter(|line| line.starts_with("POST ") && line.contains("mount=") == mount).count();
+    assert!(begun(true) > 0, "{lines:?}");
+    assert_eq!(begun(true) + begun(false), parts, "an upload for each part, and none that is left: {lines:?}");
+}
+
 #[test]
 fn what_is_pulled_is_what_was_pushed() {
     let (_repo, project, digests) = built();
