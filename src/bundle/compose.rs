@@ -92,7 +92,7 @@ impl Draft<'_> {
             ("sysctls", low_port.then(|| Node::map([("net.ipv4.ip_unprivileged_port_start", Some(text("0")))]))),
             ("mem_limit", Some(text(format!("{}m", service.memory >> 20)))),
             ("pids_limit", Some(Node::Number(service.pids.into()))),
-            ("tmpfs", Node::texts(service.scratch.iter().map(|path| scratch(service, path, (user, group))))),
+            ("tmpfs", Node::texts(service.scratch.iter().map(|path| scratch(service, path)))),
             ("volumes", self.volumes(service)),
             ("networks", Node::texts(networks.iter().cloned())),
             ("network_mode", networks.is_empty().then(|| text("none"))),
@@ -220,13 +220,7 @@ fn variable(parameter: &Parameter) -> String {
     format!("${{{name}{empty}-{default}}}")
 }
 
-/// Returns a folder in memory, which belongs to whom the program runs as.
-fn scratch(service: &Service, path: &str, (user, group): (u32, u32)) -> String {
-    let size = service.scratch_size >> 10;
-    // Programs look for this mode of the common ones.
-    let rights = match path {
-        "/tmp" | "/var/tmp" => "mode=1777".to_owned(),
-        _ => format!("mode=0700,uid={user},gid={group}"),
-    };
-    format!("{path}:size={size}k,{rights}")
+/// Returns a folder in memory. Everybody may write to it, for Podman knows no owner of such a folder; and nobody else is in the container.
+fn scratch(service: &Service, path: &str) -> String {
+    format!("{path}:size={}k,mode=1777", service.scratch_size >> 10)
 }

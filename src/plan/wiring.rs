@@ -27,6 +27,7 @@ pub fn lint(stack: &Stack, source: &Source, catalog: &Catalog, trees: &BTreeMap<
     let mut look = Look { stack, source, catalog, trees, advice: Vec::new() };
     for service in &stack.services {
         look.mounts(service);
+        look.scratch(service);
         look.keys(service);
         look.published(service);
         look.waited_for(service);
@@ -108,6 +109,21 @@ impl Look<'_> {
                     }
                 }
                 Place::Other => {}
+            }
+        }
+    }
+
+    /// A folder in memory belongs to root; and where the image has one at that path, older runtimes give it the mode of that one.
+    fn scratch(&mut self, service: &Service) {
+        for path in &service.scratch {
+            let (name, image) = (&service.name, &service.image);
+            let runtime = self.runtime(service);
+            if let Place::Folder { mode, .. } = self.place(image, path)
+                && runtime.user.is_some_and(|user| !may(user, &runtime.groups, (0, 0, mode), 0o7))
+            {
+                let message = format!("the scratch folder `{path}` of `{name}` would have the mode {mode:04o} of the image's, and be root's");
+                let hint = format!("declare `{path}` in `recipes/{image}.yaml` with the mode 1777");
+                self.say(service.line, "scratch-mode", message, hint);
             }
         }
     }
@@ -391,6 +407,15 @@ services:
     #[test]
     fn a_good_stack_gets_no_advice() {
         assert_eq!(advice(WEB, &BTreeMap::new()), [""; 0]);
+    }
+
+    #[test]
+    fn a_scratch_folder_that_stands_in_the_image_is_for_everybody() {
+        let message = "8: scratch-mode: the scratch folder `/data` of `web` would have the mode 0770 of the image's, and be root's";
+        said("mounts: [{volume: data, at: /data}]", "mounts: [{volume: data, at: /x}]\n    scratch: [/data]", &[
+            message,
+            "13: mount-missing: the image `web` has no folder `/x`: the volume would belong to root",
+        ]);
     }
 
     #[test]
