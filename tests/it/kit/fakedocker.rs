@@ -7,6 +7,7 @@
 //! STATE/inside/PROGRAM  shell lines of a program that is run in a container
 //! STATE/of/NAME         the folder of the bundle that the service's container was made from
 //! STATE/images          Ids, one a line;  STATE/loads  Ids that come with the next `load`
+//! STATE/checks/NAME     shell lines that print the exit code of the service's last check
 //! STATE/containers/NAME the service's state: `healthy`, `unhealthy`, `running`, `exited`
 //! STATE/volumes/NAME    a folder with the volume's files
 //! ```
@@ -27,6 +28,8 @@ describe() {
   state=$(cat "$S/containers/$1"); health="\"$state\""; status=running; code=0
   case "$state" in running) health=null;; exited) health=null; status=exited; code=2;; esac
   [ "$health" = null ] || health="{\"Status\":$health,\"Log\":[{\"Output\":\"check says $state\"}]}"
+  # What its last check said, and when: each look finds another check.
+  [ -f "$S/checks/$1" ] && health="{\"Status\":\"$state\",\"Log\":[{\"Start\":\"$(date +%s%N)\",\"ExitCode\":$(. "$S/checks/$1"),\"Output\":\"it lacks its table\"}]}"
   off=False; case "$1" in *_run_*) off=True;; esac
   printf '{"Id":"%s","Image":"sha256:aa","RestartCount":0,"State":{"Status":"%s","ExitCode":%s,"StartedAt":"2026-11-24T08:00:00Z","Health":%s},' "$1" "$status" "$code" "$health"
   printf '"Config":{"Labels":{"com.docker.compose.project":"%s","com.docker.compose.service":"%s","com.docker.compose.oneoff":"%s"}}}' "$project" "$(echo "${1%%_run_*}" | cut -d@ -f1)" "$off"
@@ -94,7 +97,7 @@ impl FakeDocker {
         let place = tempfile::Builder::new().prefix("docker-").tempdir().unwrap();
         let fake = Self { place };
         for folder in
-            ["bin", "state/jobs", "state/ups", "state/tools", "state/inside", "state/of", "state/containers", "state/volumes"]
+            ["bin", "state/jobs", "state/ups", "state/tools", "state/inside", "state/of", "state/checks", "state/containers", "state/volumes"]
         {
             fs::create_dir_all(fake.place.path().join(folder)).unwrap();
         }
