@@ -121,7 +121,9 @@ impl Look<'_> {
             if let Place::Folder { mode, .. } = self.place(image, path)
                 && runtime.user.is_some_and(|user| !may(user, &runtime.groups, (0, 0, mode), 0o7))
             {
-                let message = format!("the scratch folder `{path}` of `{name}` would have the mode {mode:04o} of the image's, and be root's");
+                let message = format!(
+                    "the scratch folder `{path}` of `{name}` would have the mode {mode:04o} of the image's, and be root's"
+                );
                 let hint = format!("declare `{path}` in `recipes/{image}.yaml` with the mode 1777");
                 self.say(service.line, "scratch-mode", message, hint);
             }
@@ -411,11 +413,13 @@ services:
 
     #[test]
     fn a_scratch_folder_that_stands_in_the_image_is_for_everybody() {
-        let message = "8: scratch-mode: the scratch folder `/data` of `web` would have the mode 0770 of the image's, and be root's";
-        said("mounts: [{volume: data, at: /data}]", "mounts: [{volume: data, at: /x}]\n    scratch: [/data]", &[
-            message,
-            "13: mount-missing: the image `web` has no folder `/x`: the volume would belong to root",
-        ]);
+        let message =
+            "8: scratch-mode: the scratch folder `/data` of `web` would have the mode 0770 of the image's, and be root's";
+        said(
+            "mounts: [{volume: data, at: /data}]",
+            "mounts: [{volume: data, at: /x}]\n    scratch: [/data]",
+            &[message, "13: mount-missing: the image `web` has no folder `/x`: the volume would belong to root"],
+        );
     }
 
     #[test]

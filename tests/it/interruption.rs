@@ -122,8 +122,12 @@ fn interrupted(project: &Project, arguments: &[&str], after: Duration, presses: 
     let inner = project.parvis(arguments);
     let words: Vec<_> = inner.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let line = format!("exec '{}' {}", inner.get_program().display(), words.join(" "));
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Where the tests were started in the background, the key would be ignored by all that they start.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT", "script", "--quiet", "--return", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     command.env_clear().envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("TERM", "xterm");
     let mut child = command.spawn().unwrap();
     let mut keys = child.stdin.take().unwrap();

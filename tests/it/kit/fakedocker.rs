@@ -96,9 +96,17 @@ impl FakeDocker {
     pub fn new() -> Self {
         let place = tempfile::Builder::new().prefix("docker-").tempdir().unwrap();
         let fake = Self { place };
-        for folder in
-            ["bin", "state/jobs", "state/ups", "state/tools", "state/inside", "state/of", "state/checks", "state/containers", "state/volumes"]
-        {
+        for folder in [
+            "bin",
+            "state/jobs",
+            "state/ups",
+            "state/tools",
+            "state/inside",
+            "state/of",
+            "state/checks",
+            "state/containers",
+            "state/volumes",
+        ] {
             fs::create_dir_all(fake.place.path().join(folder)).unwrap();
         }
         let script = SCRIPT.replace("STATE_FOLDER", fake.state("").to_str().unwrap());
