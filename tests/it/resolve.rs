@@ -174,9 +174,13 @@ fn archive() -> &'static Archive {
     })
 }
 
-/// Returns apt upon a package database, with the lists of the archive.
+/// Returns apt upon a package database, with the lists of the real archive.
 pub fn apt_upon(status: &Path) -> Command {
-    let mut command = apt(&archive().root, "apt-get");
+    apt_in(archive(), status)
+}
+
+fn apt_in(archive: &Archive, status: &Path) -> Command {
+    let mut command = apt(&archive.root, "apt-get");
     let status = status.display();
     command.args(["-o", &format!("Dir::State::status={status}"), "-o", &format!("Dir::Cache::pkgcache={status}.bin")]);
     command
@@ -186,8 +190,8 @@ pub fn apt_upon(status: &Path) -> Command {
 ///
 /// The addresses of what it would download are the answer of `--simulate` without its reckoning of an order, which takes ten times as
 /// long.
-fn ask_apt(status: &Path, asked: &[&str], recommends: bool) -> BTreeMap<String, String> {
-    let output = run(apt_upon(status)
+fn ask_apt(archive: &Archive, status: &Path, asked: &[&str], recommends: bool) -> BTreeMap<String, String> {
+    let output = run(apt_in(archive, status)
         .args(["-qq", "-y", "--no-remove", "--print-uris", "-o", &format!("APT::Install-Recommends={recommends}"), "install"])
         .args(asked));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -249,7 +253,7 @@ fn compare<'a>(
         };
         let mut asked: Vec<&str> = if essential { essentials.clone() } else { Vec::new() };
         asked.extend(request.asked.iter().map(PackageName::as_str));
-        let apt = ask_apt(&status, &asked, recommends);
+        let apt = ask_apt(archive, &status, &asked, recommends);
         let parvis = ask_parvis(archive, &request);
         assert!(!apt.is_empty() || installed.keys().any(|name| set.contains(name.as_str())), "{set}: apt says nothing");
         if apt != parvis {
