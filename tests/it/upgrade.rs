@@ -224,12 +224,12 @@ fn what_was_good_before_the_change_has_to_be_found_good_once_more() {
     let change = Change::migrating();
     // Docker calls a service well until its check has failed several times; each check that was made since fails.
     change.rule("checks/web", "[ \"$(cat \"$S/of/cron\")\" = parish-1.4.0 ] && echo 0 || echo 1");
-    let said = change.world.run(&["upgrade", NEW, "--timeout", "2"], 3).err;
+    let said = change.world.run(&["upgrade", "--unverified", NEW, "--timeout", "2"], 3).err;
     assert!(said.contains("error: the upgrade to `1.5.0` failed; `1.4.0` runs again, with its data\n"), "{said}");
     assert!(said.contains("`web`") && said.contains("it lacks its table"), "{said}");
     change.runs(OLD, ROWS);
     change.rule("checks/web", "echo 0");
-    change.world.run(&["upgrade", NEW], 0);
+    change.world.run(&["upgrade", "--unverified", NEW], 0);
     change.runs(NEW, "one\ntwo\nmigrated\n");
 }
 
