@@ -366,6 +366,12 @@ pub struct Pinned {
     pub keyring: Option<Keyring>,
 }
 
+impl From<Pinned> for crate::trust::verdict::Anchor {
+    fn from(Pinned { name, key, keyring, .. }: Pinned) -> Self {
+        Self { name: name.to_string(), key, keyring }
+    }
+}
+
 /// The folder of the keys that this user trusts.
 #[derive(Debug, Clone)]
 pub struct TrustFolder(PathBuf);

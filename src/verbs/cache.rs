@@ -11,7 +11,7 @@ use super::key::{RELEASE, Unlock, from_keys, open_key};
 use super::registry::{Reach, from_repository, repository};
 use super::workplace::Planned;
 use super::{Answer, Context, build, push};
-use crate::edge::keys::{self, Pinned, TrustFolder};
+use crate::edge::keys::{self, TrustFolder};
 use crate::edge::registry::{Access, Given, Remote, Wanted};
 use crate::execute::sharing::{self, IMAGE_LIMIT, OF_IMAGE, OF_TREE, TREE_LIMIT, parts_of, worth_sharing};
 use crate::execute::{Site, from_store};
@@ -88,8 +88,7 @@ impl Cache {
     fn anchors(&self, context: &Context<'_>) -> Result<Vec<Anchor>, Failure> {
         if self.cache_key.is_empty() {
             let pinned = TrustFolder::new(&context.config).all().map_err(from_keys)?;
-            let anchor = |one: Pinned| Anchor { name: one.name.to_string(), key: one.key, keyring: one.keyring };
-            return Ok(pinned.into_iter().map(anchor).collect());
+            return Ok(pinned.into_iter().map(Anchor::from).collect());
         }
         let anchor = |path: &PathBuf| {
             let name = path.display().to_string();

@@ -19,7 +19,7 @@ use super::registry::{Reach, reference};
 use super::sign::repository_of;
 use super::{Answer, Context, in_language};
 use crate::bundle::manifest::{self, MANIFEST, SETTINGS};
-use crate::edge::keys::{self, KeysError, Memory, Pinned, TrustFolder};
+use crate::edge::keys::{self, KeysError, Memory, TrustFolder};
 use crate::edge::layout::{self, ArchiveFile, Handed, LayoutFolder};
 use crate::edge::registry::Access;
 use crate::failure::Failure;
@@ -683,8 +683,7 @@ impl<'a> Inquiry<'a> {
 /// Returns whom the user trusts.
 fn pinned(folder: &TrustFolder) -> Result<Vec<Anchor>, Finding> {
     let pinned = folder.all().map_err(unusable)?;
-    let anchor = |Pinned { name, key, keyring, .. }: Pinned| Anchor { name: name.to_string(), key, keyring };
-    Ok(pinned.into_iter().map(anchor).collect())
+    Ok(pinned.into_iter().map(Anchor::from).collect())
 }
 
 fn unusable(error: KeysError) -> Finding {
