@@ -8,8 +8,12 @@
 //! ├── report.md  report.html   the report in English
 //! ├── rapport.md rapport.html  the report in French
 //! ├── rebuild.sigstore.json    what was done, about every image, signed by the parish; where there is a key
-//! └── parish.pub               the key that signed
+//! ├── parish.pub               the key that signed
+//! ├── 1.4.0-sec.0.sigstore.json  the statements of the rebuilds before, where there are some
+//! └── release.sigstore.json    the statement on the release that all this began with
 //! ```
+//!
+//! The statements are copies, so that the folder alone leads back to the release.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,6 +51,12 @@ impl Name {
     pub fn next(release: Option<Number>, given: &[Self]) -> Self {
         let last = given.iter().filter(|name| name.release == release).map(|name| name.count).max();
         Self { release, count: last.unwrap_or(0).saturating_add(1) }
+    }
+
+    /// Returns the file in which the statement on this rebuild goes along with the next ones.
+    #[must_use]
+    pub fn statement_file(self) -> String {
+        format!("{self}.sigstore.json")
     }
 
     /// Returns the number of a rebuilt release.
@@ -91,11 +101,26 @@ impl FromStr for Name {
 #[error("it is neither `sec.N` nor `X.Y.Z-sec.N`")]
 pub struct InvalidName;
 
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What another run has to know of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Record {
     pub format: u32,
-    pub name: String,
+    pub name: Name,
+    #[serde(default)]
+    pub project: String,
+    /// The date of the archive that the fixes are from.
+    pub date: String,
+    /// The release that it began with; nothing where the project was never released.
+    pub upstream: Option<RecordedRelease>,
+    /// The rebuild that it began with; nothing where that was the release itself.
+    #[serde(default)]
+    pub previous: Option<Previous>,
     /// The digest of the lock that it began with.
     pub base_lock: FileDigest,
     /// The digest of the lock that it gave.
@@ -103,6 +128,35 @@ pub struct Record {
     /// All images as they were afterwards.
     #[serde(default)]
     pub all: Vec<RecordedImage>,
+    /// The files beside the record that people and programs read.
+    #[serde(default)]
+    pub files: Vec<RecordedFile>,
+}
+
+/// A file of a rebuild's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RecordedFile {
+    pub name: String,
+    pub sha256: FileDigest,
+    pub size: u64,
+}
+
+/// A release as a rebuild names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RecordedRelease {
+    pub product: ImageName,
+    pub version: Number,
+    /// The digest of the signed statement.
+    pub statement: BlobDigest,
+    pub lock: FileDigest,
+}
+
+/// The rebuild before, as the next one names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Previous {
+    pub name: Name,
+    /// The digest of its statement, whoever signed that.
+    pub statement: BlobDigest,
 }
 
 /// An image that a rebuild left, built anew or not.

@@ -10,10 +10,12 @@
 //! yank        the statement by which a release is taken back
 //! provenance  what an image was made from, and how    results   what its tests found
 //! rebuilt     what came of making a release again      cached     that a step gave this result
+//! chain       how a security rebuild leads back to the release that it mends
 //! ```
 
 pub mod bundle;
 pub mod cached;
+pub mod chain;
 pub mod key;
 pub mod keyring;
 pub mod provenance;

@@ -29,6 +29,9 @@ pub const RELEASE: &str = "https://parvis.example/release/v1";
 /// The predicate of the statement by which a release is taken back; no server need answer there either.
 pub const YANK: &str = "https://parvis.example/yank/v1";
 
+/// The predicate of the statement on a security rebuild.
+pub const REBUILD: &str = "https://parvis.example/rebuild/v1";
+
 /// Subjects of a statement at most.
 const MOST_SUBJECTS: usize = 10_000;
 
@@ -142,9 +145,16 @@ impl Attachment {
     /// # Errors
     /// As [`Statement::to_bytes`].
     pub fn sign(statement: &Statement, subject: &Descriptor, key: &SigningKey) -> Result<Self, OciError> {
-        let bundle = statement.sign(key)?.to_bytes()?;
+        Self::of(statement.sign(key)?.to_bytes()?, &statement.predicate_type, subject)
+    }
+
+    /// Makes the artifact that hangs a bundle on an image.
+    ///
+    /// # Errors
+    /// Refuses what has no one form as JSON.
+    pub fn of(bundle: Vec<u8>, predicate_type: &str, subject: &Descriptor) -> Result<Self, OciError> {
         let layer = Descriptor::of(BUNDLE, &bundle);
-        let about = [(CONTENT, "dsse-envelope"), (PREDICATE, statement.predicate_type.as_str())];
+        let about = [(CONTENT, "dsse-envelope"), (PREDICATE, predicate_type)];
         let about = about.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let artifact = oci::write_artifact(BUNDLE, &[layer], Some(subject), &about)?;
         Ok(Self { bundle, artifact })

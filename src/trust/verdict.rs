@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 
 use super::bundle::{Bundle, Material};
+use super::chain::{Chain, Rebuild};
 use super::key::{Fingerprint, PublicKey};
 use super::keyring::{Keyring, Standing};
 use super::release::{self, ReleaseError};
 use super::simple::{Entry, Payload};
-use super::statement::{self, RELEASE, SIGNATURE, Statement};
+use super::statement::{self, REBUILD, RELEASE, SIGNATURE, Statement};
 use super::yank::{self, Yank};
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::moment::Moment;
@@ -43,6 +44,8 @@ pub enum Finding {
     Unlisted { name: String },
     /// E04.
     Other { expected: String, found: String },
+    /// E04: a security rebuild does not follow from what stands before it.
+    Broken { rebuild: String, expected: String, found: String },
     /// E05.
     Older { product: String, found: (Number, u64), seen: (Number, u64) },
     /// E05: two statements with one number.
@@ -75,7 +78,7 @@ impl Finding {
             Self::NoSignature { .. } | Self::NoStatement { .. } => "E01",
             Self::UnknownKey { .. } => "E02",
             Self::Changed { .. } | Self::Unlisted { .. } => "E03",
-            Self::Other { .. } => "E04",
+            Self::Other { .. } | Self::Broken { .. } => "E04",
             Self::Older { .. } | Self::Twice { .. } => "E05",
             Self::Expired { .. } | Self::TakenBack { .. } => "E06",
             Self::Revoked { .. } | Self::OutOfTime { .. } | Self::Unconfirmed { .. } => "E07",
@@ -120,6 +123,8 @@ pub struct Anchor {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     pub anchors: Vec<Anchor>,
+    /// The user's own key for security rebuilds, which counts for those alone.
+    pub own: Option<Anchor>,
     /// Lists of keys that came along, and that nobody who is trusted signed.
     strangers: Vec<Keyring>,
 }
@@ -147,7 +152,13 @@ struct Seal<'a> {
 impl Trust {
     #[must_use]
     pub const fn new(anchors: Vec<Anchor>) -> Self {
-        Self { anchors, strangers: Vec::new() }
+        Self { anchors, own: None, strangers: Vec::new() }
+    }
+
+    /// Lets the user's own key count for security rebuilds.
+    #[must_use]
+    pub fn with_own(self, own: Option<Anchor>) -> Self {
+        Self { own, ..self }
     }
 
     /// Takes in a list of keys that came with what is verified. Returns the trusted key whose list it renews.
@@ -269,6 +280,8 @@ pub struct GoodRelease {
     pub release: Release,
     pub signer: Signer,
     pub statement: BlobDigest,
+    /// As it was signed.
+    pub bundle: Bundle,
     /// The key that signed the release before, where it was another one: its root vouches for the new one.
     pub replaced: Option<Fingerprint>,
     /// Whether a release of this product was seen before, with whose number this one was compared.
@@ -322,7 +335,7 @@ impl Question<'_> {
             }
         }
         let replaced = seen.as_ref().map(|seen| seen.key).filter(|key| *key != signer.key);
-        Ok(GoodRelease { release, signer, statement, replaced, compared: seen.is_some() })
+        Ok(GoodRelease { release, signer, statement, bundle: bundle.clone(), replaced, compared: seen.is_some() })
     }
 }
 
@@ -361,8 +374,24 @@ pub enum Evidence {
 pub enum GoodImage {
     /// A statement on a release that names it.
     Release(Box<GoodRelease>),
+    /// A statement on a security rebuild that names it, and leads back to a release.
+    Rebuild(Box<Chain>),
     /// A signature of the image alone; `named` is the repository that was signed, where it was compared.
     Signature { signer: Signer, named: Option<String> },
+}
+
+impl GoodImage {
+    /// Returns who stands by the image.
+    ///
+    /// # Errors
+    /// None where it is good: a rebuild that nobody signed is never found on an image.
+    pub fn into_signer(self) -> Result<Signer, Finding> {
+        match self {
+            Self::Release(good) => Ok(good.signer),
+            Self::Signature { signer, .. } => Ok(signer),
+            Self::Rebuild(chain) => chain.signer().cloned().ok_or_else(|| Finding::Missing { name: "signature".into() }),
+        }
+    }
 }
 
 /// An image in question.
@@ -376,6 +405,11 @@ pub struct ImageQuestion<'a> {
 }
 
 impl ImageQuestion<'_> {
+    /// Whether the image has this name below whatever registry.
+    fn ends_with(&self, name: &str) -> bool {
+        self.repository.is_none_or(|wanted| wanted.rsplit('/').next() == Some(name))
+    }
+
     /// Whether a signed name is that of the image. A name that was not signed says nothing.
     fn fits(&self, name: &str) -> bool {
         let last = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
@@ -391,6 +425,46 @@ impl ImageQuestion<'_> {
 impl Question<'_> {
     /// Judges an image by what was found beside it.
     pub fn image(&self, image: &ImageQuestion<'_>, evidence: &[Evidence]) -> Result<GoodImage, Finding> {
+        let rebuilt = match self.rebuilt(image, evidence) {
+            Some(Ok(chain)) => return Ok(GoodImage::Rebuild(Box::new(chain))),
+            Some(Err(finding)) => Some(finding),
+            None => None,
+        };
+        self.plain(image, evidence).map_err(|finding| match rebuilt {
+            // The statement on the release that was rebuilt is about other images, and no answer to what is asked.
+            Some(rebuilt) if finding.weight() < 5 => rebuilt,
+            _ => finding,
+        })
+    }
+
+    /// Judges an image by the statements on rebuilds that name it; nothing where there is none.
+    fn rebuilt(&self, image: &ImageQuestion<'_>, evidence: &[Evidence]) -> Option<Result<Chain, Finding>> {
+        let bundles: Vec<&Bundle> =
+            evidence.iter().filter_map(|found| if let Evidence::Bundle(bundle) = found { Some(bundle) } else { None }).collect();
+        let mut best: Option<Result<Chain, Finding>> = None;
+        for bundle in bundles.iter().filter(|bundle| kind_of(bundle) == REBUILD) {
+            let Ok(rebuild) = Rebuild::parse(bundle) else { continue };
+            let Some(subject) = rebuild.record.all.iter().find(|listed| listed.manifest == image.digest) else { continue };
+            let name = subject.name.as_str();
+            let judged = if image.ends_with(name) {
+                self.chain(bundle, &bundles)
+            } else {
+                Err(Finding::Other { expected: image.repository.unwrap_or_default().to_owned(), found: name.to_owned() })
+            };
+            let better = match (&best, &judged) {
+                (Some(Ok(best)), Ok(chain)) => chain.name() > best.name(),
+                (Some(Ok(_)), Err(_)) => false,
+                (Some(Err(best)), Err(finding)) => finding.weight() > best.weight(),
+                (Some(Err(_)), Ok(_)) | (None, _) => true,
+            };
+            if better {
+                best = Some(judged);
+            }
+        }
+        best
+    }
+
+    fn plain(&self, image: &ImageQuestion<'_>, evidence: &[Evidence]) -> Result<GoodImage, Finding> {
         let mut good: Option<GoodImage> = None;
         let mut bad: Option<Finding> = None;
         let mut releases: BTreeMap<u64, Result<GoodRelease, Finding>> = BTreeMap::new();
@@ -448,10 +522,7 @@ impl Question<'_> {
 
     /// Judges something else that is said of an image and signed: who signed it, and whether it is of this image.
     pub fn attestation(&self, image: &ImageQuestion<'_>, bundle: &Bundle) -> Result<Signer, Finding> {
-        match self.bundle(image, bundle)? {
-            GoodImage::Signature { signer, .. } => Ok(signer),
-            GoodImage::Release(good) => Ok(good.signer),
-        }
+        self.bundle(image, bundle)?.into_signer()
     }
 
     /// Whether a good release names the image.

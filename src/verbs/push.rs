@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::registry::{Reach, from_repository, repository};
 use super::save::{Built, BuiltImage, Which};
 use super::workplace::{Planned, Workplace, open_store};
-use super::{Answer, Context, gate};
+use super::{Answer, Context, gate, rebuild};
 use crate::edge::registry::{Access, Given, Remote, Sent};
 use crate::edge::store::Store;
 use crate::failure::Failure;
@@ -49,7 +49,6 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         let named = arguments.platform.iter().map(|name| workplace.platform(context, Some(name)));
         named.collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect()
     };
-    drop(workplace);
     let store = open_store(context)?;
     let plan = |platform: &Architecture| Planned::make(context, &store, &arguments.images, Some(platform.as_str()));
     let planned = platforms.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
@@ -64,6 +63,9 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         let remote = arguments.reach.open(context, &image.repository, Access::Write)?;
         task.detail(image.name.as_str());
         pushed.push(image.push(&remote, Some(&tag), &store, &mut known, &*task)?);
+        for manifest in image.manifests() {
+            rebuild::accompany(&workplace, &remote, &Descriptor::of(oci::MANIFEST, &manifest.raw))?;
+        }
     }
     drop(task);
     context.answer(

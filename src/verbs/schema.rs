@@ -38,6 +38,8 @@ pub enum File {
     Outdated,
     /// What `parvis affected --json` says.
     Affected,
+    /// What `parvis rebuild --json` says, and the file `rebuild.json`.
+    Rebuild,
     /// What `parvis plan --matrix` says.
     Matrix,
 }
@@ -53,6 +55,7 @@ pub fn run(options: &Options, context: &Context<'_>) -> Answer {
         File::Inspect => answer(include_str!("schema/inspect.json"))?,
         File::Outdated => answer(include_str!("schema/outdated.json"))?,
         File::Affected => answer(include_str!("schema/affected.json"))?,
+        File::Rebuild => answer(include_str!("schema/rebuild.json"))?,
         File::Matrix => Matrix::schema(),
     };
     context.screen.document(&schema);

@@ -33,11 +33,12 @@ fn fix(repo: &mut Repo) {
 /// Returns the digests of the images in the layout, by name.
 fn digests(project: &Project) -> Vec<(String, String)> {
     let index: serde_json::Value = serde_json::from_str(&project.read("out/index.json")).unwrap();
+    // What is said of images has no name.
     let one = |image: &serde_json::Value| {
-        let name = image["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap();
-        (name.to_owned(), image["digest"].as_str().unwrap().to_owned())
+        let name = image["annotations"]["org.opencontainers.image.ref.name"].as_str()?;
+        Some((name.to_owned(), image["digest"].as_str().unwrap().to_owned()))
     };
-    index["manifests"].as_array().unwrap().iter().map(one).collect()
+    index["manifests"].as_array().unwrap().iter().filter_map(one).collect()
 }
 
 #[test]
@@ -51,6 +52,13 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
     );
     let said = project.run(&["rebuild", "--unreleased"], 0);
     assert_eq!(said.out, "nothing to do: no security fix is out\n");
+    let json = |arguments: &[&str]| {
+        let said = project.run(&[&["rebuild", "--unreleased", "--json"], arguments].concat(), 0);
+        let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        crate::kit::schema::assert_fits("rebuild", &document);
+        document
+    };
+    assert_eq!(json(&[])["name"], serde_json::Value::Null);
     assert!(!project.path().join("rebuilds").exists());
     let (before, lock) = (digests(&project), project.read("parvis.lock"));
     fix(&mut repo);
@@ -58,6 +66,7 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
     assert!(said.out.starts_with("This will change (sec.1):\n  foo 1.0-1 → 1.0-1+deb13u1\n"), "{}", said.out);
     assert!(said.out.contains("    security fix, urgency high: CVE-2025-0001\n    in base, app\n"), "{}", said.out);
     assert!(said.out.contains("images built anew: 2 of 3\n"), "{}", said.out);
+    assert_eq!(json(&["--dry-run"])["name"], "sec.1");
     assert_eq!((project.read("parvis.lock"), project.path().join("rebuilds").exists()), (lock.clone(), false));
 
     let said = project.run(&["rebuild", "--unreleased"], 0);
@@ -68,6 +77,7 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
     let same: Vec<&str> = after.iter().filter(|image| before.contains(image)).map(|(name, _)| name.as_str()).collect();
     assert_eq!(same, ["other"], "an image without the library keeps its digest");
     let record: serde_json::Value = serde_json::from_str(&project.read("rebuilds/sec.1/rebuild.json")).unwrap();
+    crate::kit::schema::assert_fits("rebuild", &record);
     assert_eq!(record["touched"], serde_json::json!(["base", "app"]));
     assert_eq!(record["upstream"], serde_json::Value::Null, "that nothing was verified is written down");
     assert_eq!(record["updates"][0]["changelog"]["advisories"], serde_json::json!(["CVE-2025-0001"]));

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use parvis::edge::keys::{Keys, Passphrase};
 use parvis::trust::bundle::Bundle;
+use parvis::trust::key::{PublicKey, SigningKey};
 use serde_json::Value;
 
 use crate::kit::badreg::Registry;
@@ -106,7 +108,7 @@ fn a_rebuild_starts_from_a_verified_release_and_keeps_the_chain_to_it() {
     refuses(&parish, &["--unreleased"], 2, "`parvis.lock` is that of the release 1.4.0");
     parish.run(&["trust", "add", &released.key(), "--name", "maker"], 0);
     refuses(&parish, &["1.3.0"], 2, "`parvis.lock` is of `1.4.0`, not of `1.3.0`");
-    let said = parish.run(&["rebuild", "1.4.0"], 0);
+    let said = parish.run(&["rebuild", "1.4.0", "--no-passphrase"], 0);
     assert!(said.err.contains("it starts from tests 1.4.0 of ") && said.err.contains("signed by maker"), "{}", said.err);
     let first = record(&parish, "1.4.0-sec.1");
     let statement = fs::read(parish.path().join("releases/1.4.0.sigstore.json")).unwrap();
@@ -127,8 +129,13 @@ fn a_rebuild_starts_from_a_verified_release_and_keeps_the_chain_to_it() {
     let second = ("1.0-1+deb13u2", "trixie-security", "low", "Closes CVE-2025-0002.");
     released.fix("1.0-1+deb13u2", &[second, FIX, OLD]);
     let lock = parish.read("releases/1.4.0.lock");
-    parish.run(&["rebuild"], 0);
+    let said = parish.run(&["rebuild", "--no-passphrase"], 0);
+    assert!(said.err.contains("it goes on from the rebuild 1.4.0-sec.1, signed by parish ("), "{}", said.err);
     assert_eq!(record(&parish, "1.4.0-sec.2")["upstream"], first["upstream"]);
+    assert_eq!(record(&parish, "1.4.0-sec.2")["previous"]["name"], "1.4.0-sec.1");
+    let keys = [parish.path().with_file_name(".config/parvis/keys/parish.pub"), Path::new(&released.key()).to_owned()];
+    walks_back(&parish, &key_of(&keys[0]), &key_of(&keys[1]), &released.registry.host());
+    parish.run(&["trust", "add", &released.key(), "--name", "maker"], 0);
     let report = parish.read("rebuilds/1.4.0-sec.2/report.md");
     assert!(report.contains("CVE-2025-0002") && !report.contains("CVE-2025-0001"), "{report}");
     // Whoever goes back to the release and rebuilds gets what was made before, and no second thing under its name.
@@ -152,6 +159,179 @@ fn a_rebuild_starts_from_a_verified_release_and_keeps_the_chain_to_it() {
         said.out
     );
     parish.run(&["affected", "CVE-2025-0002", "--in", &format!("{prefix}/other")], 3);
+}
+
+fn key_of(path: &Path) -> String {
+    PublicKey::from_pem(&fs::read(path).unwrap()).unwrap().fingerprint().to_string()
+}
+
+/// A rebuild's folder and its images say what they came from.
+fn walks_back(parish: &Project, own: &str, maker: &str, registry: &str) {
+    let verify = |target: &str, code: i32| parish.run(&["verify", parish.path().join(target).to_str().unwrap()], code);
+    for target in ["rebuilds/1.4.0-sec.2", "out", "out:app"] {
+        let said = verify(target, 0);
+        let way =
+            format!("is the security rebuild 1.4.0-sec.2, rebuilt by parish ({own}) from release 1.4.0 of maker ({maker})\n");
+        assert!(said.out.contains(&way), "{target}: {}", said.out);
+        let steps = format!(
+            "  1.4.0-sec.2: rebuilt by parish ({own}) from 1.4.0-sec.1\n  1.4.0-sec.1: rebuilt by parish ({own}) from release 1.4.0 of maker ({maker})\n"
+        );
+        assert!(said.out.contains(&steps), "{target}: {}", said.out);
+        let path = parish.path().join(target);
+        let document = serde_json::from_str(&parish.run(&["verify", path.to_str().unwrap(), "--json"], 0).out).unwrap();
+        crate::kit::schema::assert_fits("verify", &document);
+        assert_eq!(document["rebuilt"][1]["name"], "1.4.0-sec.1", "{document}");
+    }
+    // Who gets an image from a registry gets what is said of it.
+    parish.run(&["push", "--tag", "1.4.0-sec.2", "--to", &format!("{registry}/paroisse")], 0);
+    let said = parish.run(&["verify", &format!("{registry}/paroisse/app:1.4.0-sec.2")], 0);
+    assert!(said.out.contains("is the security rebuild 1.4.0-sec.2, rebuilt by parish ("), "{}", said.out);
+    let said = parish.run(&["inspect", &format!("{registry}/paroisse/app:1.4.0-sec.2")], 0);
+    assert!(said.out.contains("  security rebuild\n                signed by parish ("), "{}", said.out);
+    let french = parish.run(&["verify", parish.path().join("rebuilds/1.4.0-sec.1").to_str().unwrap(), "--lang", "fr"], 0);
+    assert!(french.out.contains("est la reconstruction de sécurité 1.4.0-sec.1, faite par parish ("), "{}", french.out);
+    // The folder stands for itself, wherever it is.
+    let elsewhere = parish.path().with_file_name("elsewhere");
+    let copy = |change: &dyn Fn(&Path)| {
+        let _ = fs::remove_dir_all(&elsewhere);
+        fs::create_dir(&elsewhere).unwrap();
+        for entry in fs::read_dir(parish.path().join("rebuilds/1.4.0-sec.2")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), elsewhere.join(entry.file_name())).unwrap();
+        }
+        change(&elsewhere);
+    };
+    let refused = |code: i32, word: &str, change: &dyn Fn(&Path)| {
+        copy(change);
+        let said = parish.run(&["verify", elsewhere.to_str().unwrap()], code);
+        assert!(said.err.contains(word), "{word}: {}{}", said.out, said.err);
+    };
+    let remove = |name: &'static str| move |folder: &Path| fs::remove_file(folder.join(name)).unwrap();
+    copy(&|_| {});
+    assert!(parish.run(&["verify", elsewhere.to_str().unwrap()], 0).out.starts_with("good: "));
+    refused(1, "refused, E01: no signature", &remove("rebuild.sigstore.json"));
+    refused(1, "refused, E09: `1.4.0-sec.1.sigstore.json` is missing", &remove("1.4.0-sec.1.sigstore.json"));
+    refused(1, "refused, E09: `release.sigstore.json` is missing", &remove("release.sigstore.json"));
+    refused(1, "refused, E09: `report.html` is missing", &remove("report.html"));
+    for name in ["rebuild.sigstore.json", "release.sigstore.json"] {
+        refused(1, "refused, E03: ", &|folder| forge(&folder.join(name)));
+    }
+    for name in ["report.html", "parvis.lock", "rebuild.json", "openvex.json"] {
+        refused(1, &format!("refused, E03: `{name}` was changed"), &|folder| {
+            fs::write(folder.join(name), [fs::read(folder.join(name)).unwrap(), b" ".to_vec()].concat()).unwrap();
+        });
+    }
+    // A statement that is not the one that was named: what was signed names its digest.
+    refused(1, "refused, E09: `1.4.0-sec.1.sigstore.json` is missing", &|folder| {
+        fs::copy(folder.join("rebuild.sigstore.json"), folder.join("1.4.0-sec.1.sigstore.json")).unwrap();
+    });
+    // Without the maker's key the rebuild is signed, and leads nowhere.
+    parish.run(&["trust", "remove", "maker"], 0);
+    refused(1, "refused, E02: it is signed by a key that you do not trust", &|_| {});
+    assert!(parish.run(&["verify", parish.path().join("out").to_str().unwrap()], 1).err.contains("E02"));
+    // Another parish trusts the maker, and has to be told who this one is.
+    parish.run(&["trust", "add", elsewhere.join("parish.pub").to_str().unwrap(), "--name", "neighbour"], 0);
+    refused(1, "refused, E02: it is signed by a key that you do not trust", &|_| {});
+    parish.run(&["trust", "remove", "neighbour"], 0);
+}
+
+/// Signs a record as if it were that of a rebuild.
+fn sign_as(key: &SigningKey, record: Value, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let bytes = parvis::image::canonical::to_bytes(&record).unwrap();
+    fs::write(folder.join("rebuild.json"), bytes).unwrap();
+    let bundle = parvis::trust::chain::statement(record).unwrap().sign(key).unwrap();
+    fs::write(folder.join("rebuild.sigstore.json"), bundle.to_bytes().unwrap()).unwrap();
+}
+
+#[test]
+fn a_rebuild_goes_on_only_from_rebuilds_that_are_signed_and_follow_from_the_release() {
+    let mut released = Released::new();
+    released.fix("1.0-1+deb13u1", &[FIX, OLD]);
+    let parish = released.trusting();
+    parish.run(&["rebuild", "--no-passphrase"], 0);
+    released.fix("1.0-1+deb13u2", &[("1.0-1+deb13u2", "trixie-security", "low", "Closes CVE-2025-0002."), FIX, OLD]);
+    let folder = parish.path().join("rebuilds/1.4.0-sec.1");
+    let (signature, honest) = (folder.join("rebuild.sigstore.json"), record(&parish, "1.4.0-sec.1"));
+    let keys = Keys::new(&parish.path().with_file_name(".config/parvis"));
+    let key = keys.open(&"parish".parse().unwrap(), &Passphrase::new(String::new())).unwrap();
+    let tried = |arguments: &[&str], code: i32, word: &str| {
+        let lock = parish.read("parvis.lock");
+        let said = parish.run(&[&["rebuild", "--no-passphrase"], arguments].concat(), code);
+        assert!(said.err.contains(word), "{word}: {}", said.err);
+        assert!(said.err.contains("hint: restore the folder `rebuilds/` from") || arguments.contains(&"fr"), "{}", said.err);
+        assert_eq!((parish.read("parvis.lock"), parish.path().join("rebuilds/1.4.0-sec.2").exists()), (lock, false));
+    };
+    let good = fs::read(&signature).unwrap();
+    forge(&signature);
+    tried(&[], 1, "refused, E03: ");
+    fs::remove_file(&signature).unwrap();
+    tried(&[], 1, "refused, E01: no signature was found in `rebuilds/1.4.0-sec.1/rebuild.sigstore.json`");
+    fs::write(&signature, &good).unwrap();
+    // The record beside the signature is another one, which leads to the same lock.
+    let mut other = honest.clone();
+    other["all"] = serde_json::json!([]);
+    fs::write(folder.join("rebuild.json"), parvis::image::canonical::to_bytes(&other).unwrap()).unwrap();
+    tried(&[], 1, "refused, E03: `rebuilds/1.4.0-sec.1/rebuild.json` was changed");
+    // Somebody else signed it.
+    sign_as(&SigningKey::from_random(&[7; 32]).unwrap(), honest.clone(), &folder);
+    tried(&[], 1, "refused, E02: ");
+    tried(&["--lang", "fr"], 1, "refusé, E02 : ");
+    // Signed by the parish, and about another release, another beginning, another number.
+    let forged = |change: &dyn Fn(&mut Value)| {
+        let mut other = honest.clone();
+        change(&mut other);
+        sign_as(&key, other, &folder);
+    };
+    let digest = format!("sha256:{}", "0".repeat(64));
+    forged(&|record| record["upstream"]["statement"] = digest.clone().into());
+    tried(&[], 1, "refused, E04: the rebuild 1.4.0-sec.1 does not follow from what stands before it");
+    forged(&|record| record["upstream"] = Value::Null);
+    tried(&[], 1, "refused, E04: ");
+    forged(&|record| record["previous"] = serde_json::json!({"name": "1.4.0-sec.7", "statement": digest}));
+    tried(&[], 1, "refused, E04: ");
+    forged(&|record| record["name"] = "1.5.0-sec.1".into());
+    tried(&[], 1, "refused, E04: ");
+    // Signed by the parish, and not about the images that are here.
+    let other = |project: &Project, code: i32, word: &str| {
+        let said = project.run(&["rebuild", "--no-passphrase"], code);
+        assert!(said.err.contains(word), "{word}: {}", said.err);
+    };
+    forged(&|record| drop(record["all"].as_array_mut().unwrap().remove(0)));
+    other(&parish, 1, "refused, E03: `base` is an image of the project here, and what was signed does not name it");
+    forged(&|record| {
+        let mut more = record["all"][0].clone();
+        more["name"] = "gone".into();
+        record["all"].as_array_mut().unwrap().push(more);
+    });
+    other(&parish, 1, "refused, E09: `gone` was signed, and is no image of the project here");
+    forged(&|record| record["all"][0]["manifest"] = digest.clone().into());
+    other(&parish, 1, "refused, E03: `base`, built from what is here, is not what was signed");
+    // A rebuild that would be finished is one that is verified before.
+    sign_as(&key, honest.clone(), &folder);
+    let mut more = honest.clone();
+    let present = parish.read("parvis.lock");
+    parish.run(&["lock", "--security"], 0);
+    let lock = parish.read("parvis.lock");
+    parish.write("parvis.lock", &present);
+    more["name"] = "1.4.0-sec.9".into();
+    more["base_lock"] = honest["lock"].clone();
+    more["lock"] = parvis::model::digest::FileDigest::of(lock.as_bytes()).to_string().into();
+    more["previous"] = serde_json::json!({"name": "1.4.0-sec.1", "statement": digest});
+    let ninth = parish.path().join("rebuilds/1.4.0-sec.9");
+    sign_as(&SigningKey::from_random(&[7; 32]).unwrap(), more.clone(), &ninth);
+    fs::write(ninth.join("parvis.lock"), &lock).unwrap();
+    tried(&[], 1, "refused, E02: ");
+    sign_as(&key, more, &ninth);
+    tried(&[], 1, "refused, E04: the rebuild 1.4.0-sec.9 does not follow");
+    fs::remove_dir_all(&ninth).unwrap();
+    // Nobody signed it, and somebody says so.
+    fs::remove_file(&signature).unwrap();
+    let said = parish.run(&["rebuild", "--no-passphrase", "--unsigned"], 0);
+    assert!(said.err.contains("it goes on from the rebuild 1.4.0-sec.1, which nobody signed"), "{}", said.err);
+    assert_eq!(record(&parish, "1.4.0-sec.2")["previous"]["name"], "1.4.0-sec.1");
+    let said = parish.run(&["verify", parish.path().join("rebuilds/1.4.0-sec.2").to_str().unwrap()], 1);
+    assert!(said.err.contains("E09: `1.4.0-sec.1.sigstore.json` is missing"), "{}", said.err);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod upstream;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -18,34 +19,35 @@ use super::changelogs::{Account, Reading};
 use super::key::{Unlock, from_keys};
 use super::lists::{self, Lists};
 use super::lock::{Allowed, from_locking};
-use super::registry::Reach;
+use super::registry::{Reach, from_repository};
 use super::release::kept;
 use super::test::{self, TestResult};
+use super::verify::rebuilt::PARISH;
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store, read_lock};
-use super::{Answer, Context, gate, held};
+use super::{Answer, Context, gate, held, places};
 use crate::edge::keys::Keys;
 use crate::edge::output::{NewFolder, OutputError};
+use crate::edge::project::ProjectFolder;
 use crate::edge::sandbox;
 use crate::edge::store::Store;
 use crate::execute::Built;
 use crate::failure::Failure;
+use crate::image::oci::Descriptor;
+use crate::image::repository::WritableRepository;
 use crate::image::{canonical, proof::Proof};
-use crate::model::digest::FileDigest;
+use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::lock::Lock;
 use crate::model::name::{Architecture, ImageName, KeyName, Suite};
 use crate::model::rebuild::{FOLDER, FORMAT, Name, PUBLIC_KEY, RECORD, Record, SIGNATURE};
 use crate::model::releases;
 use crate::plan::locking::{Inputs, Mode, make};
 use crate::plan::news::{Moves, Upload, moves};
+use crate::trust::chain::{self, Chain as Before};
 use crate::trust::key::SigningKey;
-use crate::trust::statement::{Statement, Subject};
+use crate::trust::release;
+use crate::trust::statement::{Attachment, REBUILD, RELEASE};
 use upstream::{Asked, Chain, Upstream};
 use words::Words;
-
-/// The key that signs rebuilds.
-const PARISH: &str = "parish";
-/// What the signed statement says, as an address that stands for a kind; no server need answer there.
-pub const PREDICATE: &str = "https://parvis.example/rebuild/v1";
 
 /// Bytes of a record at most.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -74,6 +76,9 @@ pub struct Arguments {
     /// The project was never released, so that there is no signature to check; the rebuild records it
     #[arg(long)]
     unreleased: bool,
+    /// Go on from earlier rebuilds that nobody signed
+    #[arg(long)]
+    unsigned: bool,
     /// Take a release that is older than the newest one that this machine has seen
     #[arg(long)]
     older_release: bool,
@@ -103,6 +108,8 @@ pub struct Intention {
     pub waiting: usize,
     /// What it starts from.
     pub upstream: Upstream,
+    /// The rebuild before, and the digest of its statement.
+    pub previous: Option<(Name, BlobDigest)>,
     /// The platforms of the lock that this machine cannot build.
     pub left_out: Vec<Architecture>,
 }
@@ -139,6 +146,8 @@ pub struct Done {
     pub lock: FileDigest,
     /// The date of the archive that the fixes are from, RFC 3339.
     pub date: String,
+    /// What stands beside the record: the lock, the report, the holes that were closed.
+    pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// Rebuilds what security fixes touch.
@@ -156,19 +165,23 @@ fn rebuild(arguments: &Arguments, release: Option<&str>, context: &Context<'_>) 
     // Refuses where there is no lock, or one of other recipes.
     workplace.lock()?;
     let chain = Chain::of(&workplace)?.ok_or_else(|| Failure::bug("the lock is gone"))?;
-    let Arguments { unreleased, older_release: older, kept_in, reach, .. } = arguments;
-    let asked = Asked { release, unreleased: *unreleased, older: *older, registry: kept_in.as_deref(), reach };
+    let Arguments { unreleased, unsigned, older_release: older, kept_in, reach, .. } = arguments;
+    let (unreleased, unsigned) = (*unreleased, *unsigned);
+    let asked = Asked { release, unreleased, unsigned, older: *older, registry: kept_in.as_deref(), reach };
     let upstream = upstream::find(context, words, &workplace, &chain, &asked)?;
-    let mut finished = Vec::new();
-    while let Some((name, lock)) = unfinished(&workplace)? {
+    let mut before = chain.verify(context, words, &workplace, &upstream, &asked)?;
+    let (mut chain, mut finished) = (chain, Vec::new());
+    while let Some((name, record, lock)) = unfinished(&workplace)? {
+        // Whoever could write this folder could choose every package: it is verified as the others are.
+        chain = chain.with(name, record);
+        before = chain.verify(context, words, &workplace, &upstream, &asked)?;
         context.screen.note(&words.finishes(&name));
         if arguments.dry_run {
             break;
         }
-        settle(context, &store, &lock)?;
+        settle(context, &store, &lock, Some(name))?;
         finished.push(name.to_string());
     }
-    let chain = if finished.is_empty() { chain } else { Chain::of(&workplace)?.unwrap_or(chain) };
     let base = workplace.lock()?;
     let suites: Vec<Suite> = base.archives.iter().map(|state| state.suite.clone()).collect();
     let (ended, ends) = (
@@ -193,14 +206,18 @@ fn rebuild(arguments: &Arguments, release: Option<&str>, context: &Context<'_>) 
     let registry = kept_in.clone().or_else(|| upstream.registry().map(str::to_owned)).or_else(|| project.registry.clone());
     let (pairs, left_out) = pairs(context, words, &workplace, &store, &base, &newer)?;
     let (accounts, touched, untouched) = (Vec::new(), Vec::new(), Vec::new());
-    let intention = Intention { name, moves, accounts, touched, untouched, fetch: 0, waiting, upstream, left_out };
+    let previous = before.rebuilds.first().map(|(before, _)| (before.record.name, before.statement));
+    let intention = Intention { name, moves, accounts, touched, untouched, fetch: 0, waiting, upstream, previous, left_out };
     let intention = intend(context, intention, &pairs)?;
     if !context.json {
         words.intention(&intention).iter().for_each(|line| context.screen.say(line));
     }
     if arguments.dry_run {
         if context.json {
-            context.screen.document(&intention.to_json());
+            let mut document = intention.to_json();
+            document["fetch"] = json!(intention.fetch);
+            document["waiting"] = json!(intention.waiting);
+            context.screen.document(&document);
         }
         return Ok(());
     }
@@ -208,8 +225,8 @@ fn rebuild(arguments: &Arguments, release: Option<&str>, context: &Context<'_>) 
     let key = parish_key(&arguments.unlock, context, words)?;
     let kept = registry.as_deref().map(|prefix| (prefix, reach));
     let done = carry(context, words, intention, &chain, &pairs, kept)?;
-    keep(&workplace, &done, &newer, key.as_ref())?;
-    settle(context, &store, &newer)?;
+    keep(&workplace, &done, &before, key.as_ref())?;
+    settle(context, &store, &newer, Some(done.intention.name))?;
     let signed = key.map(|key| key.public().fingerprint().to_string());
     context.answer(|| done.to_json(), || words.done(&done, signed.as_deref(), &place(&workplace, &done.intention.name)));
     Ok(())
@@ -259,7 +276,7 @@ fn parish_key(unlock: &Unlock, context: &Context<'_>, words: Words) -> Result<Op
 }
 
 /// Finds a rebuild whose lock should have replaced the project's, and did not.
-fn unfinished(workplace: &Workplace) -> Result<Option<(Name, Lock)>, Failure> {
+fn unfinished(workplace: &Workplace) -> Result<Option<(Name, Record, Lock)>, Failure> {
     let Some(current) = workplace.folder.read(LOCK_FILE, RECORD_LIMIT)? else { return Ok(None) };
     let current = FileDigest::of(&current);
     for (name, record) in records(workplace)?.into_iter().rev() {
@@ -267,7 +284,7 @@ fn unfinished(workplace: &Workplace) -> Result<Option<(Name, Lock)>, Failure> {
             let path = format!("{FOLDER}/{name}/{LOCK_FILE}");
             let bytes = workplace.folder.read(&path, RECORD_LIMIT)?.unwrap_or_default();
             if FileDigest::of(&bytes) == record.lock {
-                return Ok(read_lock(&workplace.folder, &path)?.map(|lock| (name, lock)));
+                return Ok(read_lock(&workplace.folder, &path)?.map(|lock| (name, record, lock)));
             }
         }
     }
@@ -348,7 +365,7 @@ fn carry(
             context.screen.note(&words.builds_base());
         }
         let old = obtain(context, words, before, kept).map_err(|failure| words.no_base(failure))?;
-        intention.upstream.is_base(words, chain, platform, &old)?;
+        intention.upstream.is_base(context, words, chain, platform, &old)?;
         let new = obtain(context, words, after, kept)?;
         // Programs of another architecture do the same, some forty times slower.
         if platform.as_str() == context.machine {
@@ -372,7 +389,12 @@ fn carry(
     let digest = |lock: &Lock| FileDigest::of(lock.render().as_bytes());
     let date = jiff::Timestamp::from_second(lock.epoch)
         .map_err(|error| Failure::project(format!("the archive's date is none: {error}")).hint("run `parvis lock`"))?;
-    Ok(Done { intention, images, all, tests, project, base_lock: digest(base_lock), lock: digest(lock), date: date.to_string() })
+    let (date, files) = (date.to_string(), Vec::new());
+    let mut done = Done { intention, images, all, tests, project, base_lock: digest(base_lock), lock: digest(lock), date, files };
+    let vex = report::vex(&done).map_err(|error| Failure::bug("the list of closed holes cannot be written").because(error))?;
+    let reports = report::FILES.map(|(name, language, html)| (name, report::write(&done, language, html).into_bytes()));
+    done.files = [(LOCK_FILE, lock.render().into_bytes()), ("openvex.json", vex)].into_iter().chain(reports).collect();
+    Ok(done)
 }
 
 /// Builds one version, with packages from the archive or, where it has them no longer, from where the release keeps them.
@@ -397,21 +419,11 @@ fn place(workplace: &Workplace, name: &Name) -> String {
     workplace.folder.root().join(FOLDER).join(name.to_string()).display().to_string()
 }
 
-/// Returns the statement that the parish signs: what was done, about every image that there is now.
-fn statement(done: &Done) -> Statement {
-    let subject = |(_, built): &(Architecture, Built)| Subject { name: built.name.to_string(), digest: built.record.manifest };
-    Statement {
-        subjects: done.all.iter().map(subject).collect(),
-        predicate_type: PREDICATE.to_owned(),
-        predicate: done.to_json(),
-    }
-}
-
 /// Writes the folder of the rebuild, which appears whole, signed where there is a key.
-fn keep(workplace: &Workplace, done: &Done, lock: &Lock, key: Option<&SigningKey>) -> Answer {
+fn keep(workplace: &Workplace, done: &Done, before: &Before, key: Option<&SigningKey>) -> Answer {
     let bug = |error: canonical::JsonError| Failure::bug("the record of the rebuild cannot be written").because(error);
-    let record = canonical::to_bytes(&done.to_json()).map_err(bug)?;
-    let vex = report::vex(done).map_err(bug)?;
+    let document = done.to_json();
+    let record = canonical::to_bytes(&document).map_err(bug)?;
     let target = workplace.folder.root().join(FOLDER).join(done.intention.name.to_string());
     let failed = |error: OutputError| {
         let hint = error.hint();
@@ -420,14 +432,22 @@ fn keep(workplace: &Workplace, done: &Done, lock: &Lock, key: Option<&SigningKey
             .maybe_because(std::error::Error::source(&error).map(ToString::to_string))
     };
     let folder = NewFolder::begin(&target).map_err(failed)?;
-    let mut files: Vec<(&str, Vec<u8>)> = vec![(RECORD, record), (LOCK_FILE, lock.render().into_bytes()), ("openvex.json", vex)];
-    for (name, language, html) in report::FILES {
-        files.push((name, report::write(done, language, html).into_bytes()));
+    let mut files: Vec<(String, Vec<u8>)> = vec![(RECORD.to_owned(), record)];
+    files.extend(done.files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())));
+    // The way back goes along, so that the folder alone can be verified.
+    for (name, _) in &before.rebuilds {
+        if let Some(bytes) = workplace.folder.read(&format!("{FOLDER}/{}/{SIGNATURE}", name.record.name), RECORD_LIMIT)? {
+            files.push((name.record.name.statement_file(), bytes));
+        }
+    }
+    if let Upstream::Release(good) = &done.intention.upstream {
+        files.push((release::FILE.to_owned(), good.bundle.to_bytes().map_err(bug)?));
     }
     if let Some(key) = key {
-        let bundle = statement(done).sign(key).and_then(|bundle| bundle.to_bytes()).map_err(bug)?;
-        files.push((SIGNATURE, bundle));
-        files.push((PUBLIC_KEY, key.public().to_pem().into_bytes()));
+        let statement = chain::statement(document).map_err(|error| Failure::bug("the rebuild states nothing").because(error))?;
+        let bundle = statement.sign(key).and_then(|bundle| bundle.to_bytes()).map_err(bug)?;
+        files.push((SIGNATURE.to_owned(), bundle));
+        files.push((PUBLIC_KEY.to_owned(), key.public().to_pem().into_bytes()));
     }
     for (name, bytes) in &files {
         folder.file(name, false, |out| out.write_all(bytes)).map_err(failed)?;
@@ -435,15 +455,69 @@ fn keep(workplace: &Workplace, done: &Done, lock: &Lock, key: Option<&SigningKey
     folder.appear(|_| false).map_err(failed)
 }
 
-/// Makes a lock the project's, and leaves the layout of its images in `out/`.
-fn settle(context: &Context<'_>, store: &Store, lock: &Lock) -> Answer {
+/// Makes a lock the project's, and leaves the layout of its images in `out/`, with what the rebuild of this name says of them.
+fn settle(context: &Context<'_>, store: &Store, lock: &Lock, name: Option<Name>) -> Answer {
     let workplace = Workplace::open(context)?;
     let planned = Planned::with_lock(workplace, lock.clone(), context, store, &[], None)?;
     let built = carry_out(context, &planned, &planned.site(context))?;
     let folder = &planned.workplace.folder;
+    let out = folder.root().join("out");
     // The lock comes last: as long as it is the old one, the next run knows that something is left to do.
-    publish(store, &folder.root().join("out"), &built, &planned.plan.platform)?;
+    publish(store, &out, &built, &planned.plan.platform)?;
+    if let Some(name) = name {
+        hang(folder, name, &out)?;
+    }
     folder.replace(LOCK_FILE, lock.render().as_bytes()).map_err(Failure::from)
+}
+
+/// Hangs the signed statement on a rebuild, and those that lead back to its release, on each image of a layout.
+fn hang(folder: &ProjectFolder, name: Name, out: &Path) -> Answer {
+    let statements = statements(folder, name)?;
+    if statements.is_empty() {
+        return Ok(());
+    }
+    places::change(out, |layout| layout.images().iter().try_for_each(|image| put(&statements, layout, &image.descriptor)))
+}
+
+/// Returns the signed statement on a rebuild, and those that lead back to its release, each with what it states; none where nobody signed.
+fn statements(folder: &ProjectFolder, name: Name) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+    let place = format!("{FOLDER}/{name}");
+    let mut statements = Vec::new();
+    if folder.read(&format!("{place}/{SIGNATURE}"), RECORD_LIMIT)?.is_none() {
+        return Ok(statements);
+    }
+    for file in folder.entries(&place)? {
+        let kind = match file.as_str() {
+            release::FILE => RELEASE,
+            file if file.ends_with(".sigstore.json") => REBUILD,
+            _ => continue,
+        };
+        statements.extend(folder.read(&format!("{place}/{file}"), RECORD_LIMIT)?.map(|bytes| (kind, bytes)));
+    }
+    Ok(statements)
+}
+
+/// Hangs statements on an image.
+fn put(statements: &[(&'static str, Vec<u8>)], place: &dyn WritableRepository, image: &Descriptor) -> Answer {
+    for (kind, bundle) in statements {
+        let attachment = Attachment::of(bundle.clone(), kind, image)
+            .map_err(|error| Failure::bug("a statement cannot be hung on an image").because(error))?;
+        attachment.put(place, &image.digest).map_err(from_repository)?;
+    }
+    Ok(())
+}
+
+/// Hangs what the newest signed rebuild with this image says on it, where one has it, so that whoever gets it can see where it comes from.
+pub fn accompany(workplace: &Workplace, place: &dyn WritableRepository, image: &Descriptor) -> Answer {
+    for (name, record) in records(workplace)?.into_iter().rev() {
+        if record.all.iter().any(|listed| listed.manifest == image.digest) {
+            let statements = statements(&workplace.folder, name)?;
+            if !statements.is_empty() {
+                return put(&statements, place, image);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Intention {
@@ -466,6 +540,7 @@ impl Intention {
             "name": self.name.to_string(),
             "release": self.name.release,
             "upstream": self.upstream.to_json(),
+            "previous": self.previous.map(|(name, statement)| json!({ "name": name.to_string(), "statement": statement })),
             "updates": self.moves.uploads.iter().zip(&self.accounts).map(upload).collect::<Vec<_>>(),
             "removed": self.moves.removed.iter().map(removed).collect::<Vec<_>>(),
             "touched": self.touched,
@@ -503,7 +578,10 @@ impl Done {
         };
         let one = |(platform, built): &(Architecture, Built)| json!({ "name": built.name, "platform": platform, "manifest": built.record.manifest.to_string() });
         let test = |test: &TestResult| json!({ "image": test.image, "line": test.line, "test": test.name });
+        let file =
+            |(name, bytes): &(&str, Vec<u8>)| json!({ "name": name, "sha256": FileDigest::of(bytes), "size": bytes.len() });
         for (key, value) in [
+            ("files", self.files.iter().map(file).collect()),
             ("project", json!(self.project)),
             ("date", json!(self.date)),
             ("base_lock", json!(self.base_lock.to_string())),

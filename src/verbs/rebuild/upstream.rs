@@ -4,6 +4,7 @@
 //! recipes are those of its commit, where git knows it; and, once the version of before is built, that each image is the very one that
 //! was signed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -14,13 +15,15 @@ use crate::edge::git::Git;
 use crate::execute::Built;
 use crate::failure::Failure;
 use crate::model::digest::{BlobDigest, FileDigest};
-use crate::model::name::Architecture;
+use crate::model::name::{Architecture, ImageName};
 use crate::model::number::Number;
-use crate::model::rebuild::{Name, Record};
+use crate::model::rebuild::{FOLDER, Name, RECORD, Record, SIGNATURE};
 use crate::model::releases;
+use crate::trust::chain::Chain as Verified;
 use crate::trust::verdict::GoodRelease;
 use crate::trust::{keyring, release};
 use crate::verbs::registry::Reach;
+use crate::verbs::verify::rebuilt::{Kept, chain};
 use crate::verbs::verify::{Demand, Doubt, What, genuine};
 use crate::verbs::workplace::{LOCK_FILE, Workplace};
 use crate::verbs::{Context, published};
@@ -52,6 +55,8 @@ pub enum Upstream {
 pub struct Asked<'a> {
     pub release: Option<&'a str>,
     pub unreleased: bool,
+    /// Rebuilds before this one may be unsigned.
+    pub unsigned: bool,
     pub older: bool,
     /// A registry, perhaps with a path.
     pub registry: Option<&'a str>,
@@ -81,6 +86,40 @@ impl Chain {
             }
         }
         Ok(Some(Self { root, rebuilds, release }))
+    }
+
+    /// Returns the chain with one rebuild more.
+    pub fn with(mut self, name: Name, record: Record) -> Self {
+        self.rebuilds.insert(0, (name, record));
+        self
+    }
+
+    /// Verifies every rebuild between the release and the project's lock: who signed it, and that each begins with what was there before it.
+    pub fn verify(
+        &self,
+        context: &Context<'_>,
+        words: Words,
+        workplace: &Workplace,
+        upstream: &Upstream,
+        asked: &Asked<'_>,
+    ) -> Result<Verified, Failure> {
+        let mut read = Vec::new();
+        for (name, _) in &self.rebuilds {
+            let path = |file: &str| format!("{FOLDER}/{name}/{file}");
+            let bytes = |file: &str| workplace.folder.read(&path(file), RECORD_LIMIT);
+            read.push((bytes(RECORD)?.unwrap_or_default(), bytes(SIGNATURE)?, path(SIGNATURE)));
+        }
+        let kept: Vec<Kept<'_>> =
+            read.iter().map(|(record, signature, name)| Kept { record, signature: signature.as_deref(), name }).collect();
+        let (release, never) = match upstream {
+            Upstream::Release(good) => (Some(good.as_ref()), false),
+            Upstream::Never => (None, true),
+        };
+        let verified = chain(&kept, release, asked.unsigned || never, context).map_err(|failure| words.bad_chain(failure))?;
+        for (rebuild, signer) in &verified.rebuilds {
+            context.screen.note(&words.goes_on_from(rebuild.record.name, signer.as_ref()));
+        }
+        Ok(verified)
     }
 }
 
@@ -225,32 +264,48 @@ impl Upstream {
         }
     }
 
-    /// Refuses a version of before that is not what was signed, or what the last rebuild made.
-    pub fn is_base(&self, words: Words, chain: &Chain, platform: &Architecture, built: &[Built]) -> Result<(), Failure> {
+    /// Refuses a version of before that is not what was signed, or what the last rebuild made: each image, no more and no fewer.
+    pub fn is_base(
+        &self,
+        context: &Context<'_>,
+        words: Words,
+        chain: &Chain,
+        platform: &Architecture,
+        built: &[Built],
+    ) -> Result<(), Failure> {
+        let signed: BTreeMap<&ImageName, BlobDigest> = match (chain.rebuilds.first(), self) {
+            (Some((_, record)), _) => {
+                let here = record.all.iter().filter(|one| one.platform == platform.as_str());
+                here.map(|one| (&one.name, one.manifest)).collect()
+            }
+            (None, Self::Release(good)) => {
+                let on = format!("linux/{platform}");
+                let here = |name: &str| name == on || name.starts_with(&format!("{on}/"));
+                let images = good.release.images.iter();
+                let found = images.filter_map(|one| Some((one, one.platforms.iter().find(|other| here(&other.platform))?)));
+                found.map(|(one, there)| (&one.name, there.manifest)).collect()
+            }
+            (None, Self::Never) => return Ok(()),
+        };
+        // A rebuild on a machine that could not run this platform's programs left it out, and its lock is signed all the same.
+        if signed.is_empty() {
+            context.screen.note(&words.platform_unsigned(platform));
+            return Ok(());
+        }
         for image in built {
-            let signed: Option<BlobDigest> = match (chain.rebuilds.first(), self) {
-                (Some((_, record)), _) => record
-                    .all
-                    .iter()
-                    .find(|one| one.name == image.name && one.platform == platform.as_str())
-                    .map(|one| one.manifest),
-                (None, Self::Release(good)) => {
-                    let named = good.release.images.iter().find(|one| one.name == image.name);
-                    let on = format!("linux/{platform}");
-                    named
-                        .and_then(|named| {
-                            named.platforms.iter().find(|one| one.platform == on || one.platform.starts_with(&format!("{on}/")))
-                        })
-                        .map(|one| one.manifest)
+            match signed.get(&image.name) {
+                None => return Err(words.not_named(image.name.as_str())),
+                Some(digest) if *digest != image.record.manifest => {
+                    let (signed, built) = (digest.to_string(), image.record.manifest.to_string());
+                    return Err(words.other_base(image.name.as_str(), &signed, &built));
                 }
-                (None, Self::Never) => None,
-            };
-            if let Some(signed) = signed.filter(|signed| *signed != image.record.manifest) {
-                let (signed, built) = (signed.to_string(), image.record.manifest.to_string());
-                return Err(words.other_base(image.name.as_str(), &signed, &built));
+                Some(_) => {}
             }
         }
-        Ok(())
+        match signed.keys().find(|name| !built.iter().any(|image| image.name == ***name)) {
+            Some(name) => Err(words.gone(name.as_str())),
+            None => Ok(()),
+        }
     }
 }
 

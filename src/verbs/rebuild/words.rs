@@ -11,7 +11,7 @@ use crate::model::number::Number;
 use crate::model::rebuild::Name;
 use crate::plan::news::Upload;
 use crate::screen::size;
-use crate::trust::verdict::GoodRelease;
+use crate::trust::verdict::{GoodRelease, Signer};
 use crate::verbs::changelogs::Account;
 use crate::verbs::demo::words::in_language;
 
@@ -166,6 +166,35 @@ impl Words {
         )
     }
 
+    pub fn not_named(self, image: &str) -> Failure {
+        self.unlike_signed(
+            format!("refused, E03: `{image}` is an image of the project here, and what was signed does not name it"),
+            format!("refusé, E03 : `{image}` est ici une image du projet, et ce qui a été signé ne la nomme pas"),
+        )
+    }
+
+    pub fn gone(self, image: &str) -> Failure {
+        self.unlike_signed(
+            format!("refused, E09: `{image}` was signed, and is no image of the project here"),
+            format!("refusé, E09 : `{image}` a été signée, et n’est pas une image du projet ici"),
+        )
+    }
+
+    fn unlike_signed(self, english: String, french: String) -> Failure {
+        self.failure(
+            Failure::no,
+            (english, french),
+            ("check out the project at the version of the release", "placez-vous sur la version publiée du projet"),
+        )
+    }
+
+    pub fn platform_unsigned(self, platform: &Architecture) -> String {
+        self.say(
+            format!("nobody signed images of {platform} before: they are made of the signed lock, and compared with nothing else"),
+            format!("personne n’a signé d’images {platform} auparavant : elles sont faites d’après le verrou signé, sans autre comparaison"),
+        )
+    }
+
     pub fn no_commit(self, commit: &str) -> String {
         self.say(
             format!("the signed commit {commit}… is not at hand here: the images are compared with what was signed instead"),
@@ -180,6 +209,32 @@ impl Words {
             format!("it starts from {product} {version} of {day}, signed by {} ({})", signer.name, signer.key),
             format!("elle part de {product} {version} du {day}, signée par {} ({})", signer.name, signer.key),
         )
+    }
+
+    /// Says on which earlier rebuild this one stands.
+    pub fn goes_on_from(self, name: Name, signer: Option<&Signer>) -> String {
+        match signer {
+            Some(Signer { name: by, key, .. }) => self.say(
+                format!("it goes on from the rebuild {name}, signed by {by} ({key})"),
+                format!("elle continue la reconstruction {name}, signée par {by} ({key})"),
+            ),
+            None => self.say(
+                format!("it goes on from the rebuild {name}, which nobody signed"),
+                format!("elle continue la reconstruction {name}, que personne n’a signée"),
+            ),
+        }
+    }
+
+    /// Says what can be done where an earlier rebuild is not good.
+    pub fn bad_chain(self, failure: Failure) -> Failure {
+        let hint = self.say(
+            "restore the folder `rebuilds/` from version control. If another volunteer of your parish signed it, compare the fingerprint with \
+             theirs, then `parvis trust add` with the `parish.pub` beside it, once. If nobody signed it and you know why, `--unsigned` goes on",
+            "restaurez le dossier `rebuilds/` depuis votre dépôt. Si un autre bénévole de votre paroisse a signé, comparez l’empreinte avec la \
+             sienne, puis une fois `parvis trust add` avec le `parish.pub` qui se trouve à côté. Si personne n’a signé et que vous savez pourquoi, \
+             `--unsigned` continue",
+        );
+        in_language(failure.hint(hint), self.0)
     }
 
     pub fn left_out(self, platforms: &[Architecture]) -> String {

@@ -15,7 +15,7 @@ use crate::screen::Task;
 use crate::trust::bundle::{BUNDLE, Bundle, LIMIT};
 use crate::trust::sign::is_index;
 use crate::trust::simple;
-use crate::trust::statement::{RELEASE, SIGNATURE, YANK};
+use crate::trust::statement::{REBUILD, RELEASE, SIGNATURE, YANK};
 use crate::trust::verdict::{Evidence, Finding};
 
 /// The annotation by which an artifact says what its bundle states.
@@ -119,7 +119,7 @@ fn bundle(place: &dyn Repository, artifact: &Artifact, all: bool, left: &mut u64
     let layer = artifact.layers.iter().find(|layer| layer.media_type == BUNDLE);
     let Some(layer) = layer else { return Ok(Evidence::Else(shown(&artifact.artifact_type))) };
     // What it says of itself is not believed where it would make it a signature; otherwise there is no reason to read it.
-    let is_signature = |kind: &&String| [SIGNATURE, RELEASE, YANK].contains(&kind.as_str());
+    let is_signature = |kind: &&String| [SIGNATURE, RELEASE, REBUILD, YANK].contains(&kind.as_str());
     if let Some(kind) = artifact.annotations.get(PREDICATE).filter(|kind| !all && !is_signature(kind)) {
         return Ok(Evidence::Else(shown(kind)));
     }

@@ -4,6 +4,7 @@ mod again;
 mod again_words;
 mod gather;
 mod memory;
+pub mod rebuilt;
 pub mod said;
 mod words;
 
@@ -31,10 +32,12 @@ use crate::model::digest::{FileDigest, Hasher};
 use crate::model::language::Language;
 use crate::model::moment::Moment;
 use crate::model::name::ImageName;
+use crate::model::rebuild;
 use crate::model::reference::Reference;
 use crate::model::release::Release;
 use crate::screen::{Task, Unit};
 use crate::trust::bundle::Bundle;
+use crate::trust::chain::Chain;
 use crate::trust::key::{Fingerprint, KeyError};
 use crate::trust::keyring::{self, Keyring};
 use crate::trust::rebuilt::Rebuilt;
@@ -85,6 +88,14 @@ pub struct Arguments {
     reach: Reach,
 }
 
+impl Arguments {
+    /// Returns what another verb asks with.
+    fn of_another_verb(product: Option<ImageName>, allow_older: bool) -> Self {
+        let (key, again, reach) = (Vec::new(), again::Options::default(), Reach::default());
+        Self { target: None, key, repository: None, product, allow_older, skip_layers: false, again, reach }
+    }
+}
+
 /// Why an answer is not "good": a verdict, or a command line that makes no sense.
 enum Stop {
     Finding(Finding),
@@ -119,7 +130,7 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     if !arguments.again.rebuild {
         return inquiry.answer(&target, finding, None);
     }
-    if let Some(good) = inquiry.release.clone().filter(|_| finding.is_none()) {
+    if let Some(good) = inquiry.release.clone().filter(|_| finding.is_none() && inquiry.chain.is_none()) {
         let rebuilt = again::again(&arguments.again, &arguments.reach, context, &target, &good)?;
         inquiry.answer(&target, None, Some(&rebuilt))?;
         return again::show(&rebuilt, context);
@@ -168,16 +179,7 @@ impl From<Doubt> for Failure {
 
 /// Verifies a release as `parvis verify` does, for a verb that is going to use it, and remembers it where it is good.
 pub fn genuine(what: What<'_>, demand: &Demand, context: &Context<'_>) -> Result<GoodRelease, Doubt> {
-    let arguments = Arguments {
-        target: None,
-        key: Vec::new(),
-        repository: None,
-        product: demand.product.clone(),
-        allow_older: demand.older,
-        skip_layers: false,
-        again: again::Options::default(),
-        reach: Reach::default(),
-    };
+    let arguments = Arguments::of_another_verb(demand.product.clone(), demand.older);
     let mut inquiry = Inquiry::new(&arguments, context).map_err(Doubt::Verdict)?;
     let asked = match what {
         What::Target(target) => inquiry.ask(target),
@@ -228,6 +230,8 @@ struct Inquiry<'a> {
     checks: Vec<Check>,
     /// The release that everything was found to belong to.
     release: Option<GoodRelease>,
+    /// The security rebuild of it, where it is one.
+    chain: Option<Chain>,
 }
 
 impl<'a> Inquiry<'a> {
@@ -240,12 +244,13 @@ impl<'a> Inquiry<'a> {
             known: Known::read(&Memory::new(&context.state))?,
             checks: Vec::new(),
             release: None,
+            chain: None,
         })
     }
 
     /// Judges a signed statement that is at hand.
     fn ask_statement(&mut self, bytes: &[u8], keyring: Option<&[u8]>, name: &str) -> Result<(), Stop> {
-        self.trust = Trust::new(self.anchors()?);
+        self.trust = self.trusted()?;
         if let Some(keyring) = keyring {
             self.keyring(keyring)?;
         }
@@ -253,7 +258,7 @@ impl<'a> Inquiry<'a> {
     }
 
     fn ask(&mut self, target: &str) -> Result<(), Stop> {
-        self.trust = Trust::new(self.anchors()?);
+        self.trust = self.trusted()?;
         let Some((path, name)) = layout::locate(target) else { return self.registry(&reference(target)?) };
         match layout::open(&path).map_err(|error| from_layout(&error))? {
             Handed::Folder(folder) => self.in_folder(&path, &folder, name),
@@ -269,6 +274,12 @@ impl<'a> Inquiry<'a> {
                 }
             }
         }
+    }
+
+    /// Returns whose signatures count: with keys that were named, those and not even the user's own.
+    fn trusted(&self) -> Result<Trust, Stop> {
+        let own = if self.arguments.key.is_empty() { rebuilt::own(self.context)? } else { None };
+        Ok(Trust::new(self.anchors()?).with_own(own))
     }
 
     /// Returns whom to trust: the keys that were named, else those of the user's folder.
@@ -419,6 +430,9 @@ impl<'a> Inquiry<'a> {
     fn in_folder(&mut self, path: &Path, folder: &LayoutFolder, name: Option<&str>) -> Result<(), Stop> {
         let has = |name: &str| Ok::<bool, Finding>(folder.open(name).map_err(|error| unreadable(path, &error))?.is_some());
         let (signed, bundle, layout) = (has(release::FILE)?, has(MANIFEST)?, has("index.json")?);
+        if !bundle && !layout && (has(rebuild::SIGNATURE)? || has(rebuild::RECORD)?) {
+            return self.rebuild_folder(path, folder);
+        }
         // A bundle is what would be started: nothing else in its folder may stand for it.
         if layout && !bundle {
             return self.images(folder, &path.display().to_string(), Form::Folder, name);
@@ -604,6 +618,7 @@ impl<'a> Inquiry<'a> {
                     self.checked(Check::Name(repository.to_owned()));
                 }
             }
+            GoodImage::Rebuild(chain) => self.is_rebuild(*chain)?,
             GoodImage::Signature { signer, named } => {
                 self.checked(Check::Signature(signer));
                 if let Some(name) = named {
@@ -624,10 +639,11 @@ impl<'a> Inquiry<'a> {
         let day =
             |good: &GoodRelease| (good.release.product.to_string(), good.release.version.to_string(), good.release.issued.day());
         let released = self.release.as_ref().map(day);
-        let sentence = finding.as_ref().map_or_else(
-            || words::good(target, released.as_ref(), self.is_read(), language),
-            |finding| words::sentence(finding, language),
-        );
+        let good = || match self.last_rebuild() {
+            Some((name, by, before)) => words::rebuilt(target, &name, by, &before, language),
+            None => words::good(target, released.as_ref(), self.is_read(), language),
+        };
+        let sentence = finding.as_ref().map_or_else(good, |finding| words::sentence(finding, language));
         if self.context.json {
             let mut document = self.json(target, &sentence, finding.as_ref());
             if self.arguments.again.rebuild {
@@ -641,7 +657,7 @@ impl<'a> Inquiry<'a> {
                 for check in &self.checks {
                     self.context.screen.say(&format!("  {}", check.text(language)));
                 }
-                if self.release.is_none() {
+                if self.release.is_none() && self.chain.is_none() {
                     self.context.screen.note(&words::not_compared(language));
                 }
             }
@@ -675,6 +691,7 @@ impl<'a> Inquiry<'a> {
             "advice": finding.map(|finding| words::advice(finding, language)),
             "signers": signers,
             "release": release,
+            "rebuilt": self.chain.as_ref().map(rebuilt::to_json),
             "checks": self.checks.iter().map(|check| json!({"check": check.name(), "text": check.text(language)})).collect::<Vec<_>>(),
         })
     }

@@ -16,8 +16,8 @@ use crate::model::problem::shown;
 use crate::trust::bundle::BUNDLE;
 use crate::trust::key::Fingerprint;
 use crate::trust::results::TEST_RESULT;
-use crate::trust::statement::{CYCLONEDX, RELEASE, SIGNATURE, SLSA, SPDX, YANK};
-use crate::trust::verdict::{Evidence, Finding, GoodImage, ImageQuestion, Outcome, Question, Signer, Trust, kind_of};
+use crate::trust::statement::{CYCLONEDX, REBUILD, RELEASE, SIGNATURE, SLSA, SPDX, YANK};
+use crate::trust::verdict::{Evidence, Finding, ImageQuestion, Outcome, Question, Signer, Trust, kind_of};
 use crate::verbs::Context;
 
 /// The predicates that others know and parvis does not make.
@@ -58,7 +58,8 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// Reads whom the user trusts, and what was seen of releases.
     pub fn new(context: &'a Context<'a>) -> Result<Self, Failure> {
-        let trust = Trust::new(pinned(&TrustFolder::new(&context.config)).map_err(failed)?);
+        let pinned = pinned(&TrustFolder::new(&context.config)).map_err(failed)?;
+        let trust = Trust::new(pinned).with_own(super::rebuilt::own(context)?);
         Ok(Self { context, trust, known: Known::read(&Memory::new(&context.state))? })
     }
 
@@ -92,7 +93,7 @@ impl<'a> Judge<'a> {
         if matches!(evidence, Evidence::Else(_)) {
             return Standing::NoForm;
         }
-        if self.trust.anchors.is_empty() {
+        if self.trust.anchors.is_empty() && (kind != REBUILD || self.trust.own.is_none()) {
             return Standing::NoKey;
         }
         let seen = |product: &str, anchor: Fingerprint| self.known.seen(product, anchor);
@@ -100,11 +101,9 @@ impl<'a> Judge<'a> {
         let taken_back = |product: &str, anchor, version| self.known.taken_back(product, anchor, version);
         let question = Question { now, trust, seen: &seen, taken_back: &taken_back, product: None, older: false };
         let signer = match &evidence {
+            Evidence::Bundle(bundle) if kind == REBUILD => question.rebuild_of(asked, bundle),
             Evidence::Bundle(bundle) if ![SIGNATURE, RELEASE].contains(&kind) => question.attestation(asked, bundle),
-            _ => question.image(asked, std::slice::from_ref(&evidence)).map(|good| match good {
-                GoodImage::Release(good) => good.signer,
-                GoodImage::Signature { signer, .. } => signer,
-            }),
+            _ => question.image(asked, std::slice::from_ref(&evidence)).and_then(|good| good.into_signer()),
         };
         signer.map_or_else(Standing::Bad, Standing::Good)
     }
@@ -127,7 +126,7 @@ impl Said {
             (SLSA, "provenance (SLSA)"),
             (TEST_RESULT, "results of tests"),
             (OPENVEX, "what holes mean (OpenVEX)"),
-            (crate::verbs::rebuild::PREDICATE, "security rebuild"),
+            (REBUILD, "security rebuild"),
         ];
         known.iter().find(|(kind, _)| *kind == self.kind).map_or(self.kind.as_str(), |(_, word)| word)
     }

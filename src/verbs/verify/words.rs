@@ -24,6 +24,35 @@ pub enum Check {
     Files { count: usize, bytes: u64 },
     /// Images that the statement names.
     Images { count: usize },
+    /// A security rebuild: who signed it, and what it began with.
+    Rebuild { name: String, by: Signer, before: Before },
+}
+
+/// What a security rebuild began with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Before {
+    Rebuild(String),
+    Release {
+        version: String,
+        by: Signer,
+    },
+    /// A state of the project that was never released.
+    Nothing,
+}
+
+impl Before {
+    /// Returns it as the end of a sentence.
+    fn text(&self, language: Language) -> String {
+        match self {
+            Self::Rebuild(name) => both!(language, "from {name}", "à partir de {name}"),
+            Self::Release { version, by: Signer { name, key, .. } } => {
+                both!(language, "from release {version} of {name} ({key})", "à partir de la version {version} de {name} ({key})")
+            }
+            Self::Nothing => {
+                both!(language, "from a state that was never released", "à partir d'un état jamais publié")
+            }
+        }
+    }
 }
 
 impl Check {
@@ -38,6 +67,7 @@ impl Check {
             Self::Blobs { .. } => "blobs",
             Self::Files { .. } => "files",
             Self::Images { .. } => "images",
+            Self::Rebuild { .. } => "rebuild",
         }
     }
 
@@ -86,6 +116,14 @@ impl Check {
             Self::Images { count } => {
                 both!(language, "{count} images are those of the release", "{count} images sont celles de la version")
             }
+            Self::Rebuild { name, by: Signer { name: signer, key, .. }, before } => {
+                let before = before.text(language);
+                both!(
+                    language,
+                    "{name}: rebuilt by {signer} ({key}) {before}",
+                    "{name} : reconstruite par {signer} ({key}) {before}"
+                )
+            }
         }
     }
 }
@@ -116,6 +154,16 @@ pub fn good(subject: &str, release: Option<&(String, String, String)>, read: boo
             "bon : {subject} est signé ; ses couches n'ont pas été lues"
         ),
     }
+}
+
+/// Returns the sentence of a good verdict on a security rebuild.
+pub fn rebuilt(subject: &str, name: &str, by: &Signer, before: &Before, language: Language) -> String {
+    let (Signer { name: signer, key, .. }, before) = (by, before.text(language));
+    both!(
+        language,
+        "good: {subject} is the security rebuild {name}, rebuilt by {signer} ({key}) {before}",
+        "bon : {subject} est la reconstruction de sécurité {name}, faite par {signer} ({key}) {before}"
+    )
 }
 
 /// Returns what is beside a good verdict: what was not looked at.
@@ -185,6 +233,11 @@ pub fn sentence(finding: &Finding, language: Language) -> String {
             language,
             "the signature is about something else: `{found}`, and not `{expected}`",
             "la signature porte sur autre chose : `{found}`, et non `{expected}`"
+        ),
+        Finding::Broken { rebuild, expected, found } => both!(
+            language,
+            "the rebuild {rebuild} does not follow from what stands before it: it names `{found}`, and `{expected}` is there",
+            "la reconstruction {rebuild} ne fait pas suite à ce qui la précède : elle nomme `{found}`, et `{expected}` est là"
         ),
         Finding::Older { product, found, seen } => {
             let ((found, number), (seen, newer)) = (found, seen);
@@ -291,6 +344,11 @@ pub fn advice(finding: &Finding, language: Language) -> String {
             language,
             "do not use it; if you moved it to another place on purpose, say its first name with `--repository`",
             "ne l'utilisez pas ; si vous l'avez déplacé exprès, donnez son nom d'origine avec `--repository`"
+        ),
+        Finding::Broken { .. } => both!(
+            language,
+            "do not use it; restore the folder `rebuilds/` from version control, or ask whoever rebuilt",
+            "ne l'utilisez pas ; restaurez le dossier `rebuilds/` depuis votre dépôt, ou demandez à la personne qui a reconstruit"
         ),
         Finding::Older { .. } => both!(
             language,
