@@ -443,8 +443,8 @@ impl Question<'_> {
             evidence.iter().filter_map(|found| if let Evidence::Bundle(bundle) = found { Some(bundle) } else { None }).collect();
         let mut best: Option<Result<Chain, Finding>> = None;
         for bundle in bundles.iter().filter(|bundle| kind_of(bundle) == REBUILD) {
-            let Ok(rebuild) = Rebuild::parse(bundle) else { continue };
-            let Some(subject) = rebuild.record.all.iter().find(|listed| listed.manifest == image.digest) else { continue };
+            let Ok(said) = Rebuild::parse(bundle) else { continue };
+            let Some(subject) = said.record.all.iter().find(|listed| listed.manifest == image.digest) else { continue };
             let name = subject.name.as_str();
             let judged = if image.ends_with(name) {
                 self.chain(bundle, &bundles)

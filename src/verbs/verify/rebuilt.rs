@@ -68,9 +68,9 @@ pub fn chain(kept: &[Kept<'_>], release: Option<&GoodRelease>, unsigned: bool, c
                 return Err(Stop::from(Finding::NoSignature { place: (*name).to_owned(), others: Vec::new() }));
             };
             let bundle = parse_bundle(signature, name)?;
-            let (signed, signer) = inquiry.question(|question| question.rebuild(&bundle, name))?;
-            if signed.statement != said.statement {
-                let (expected, found) = (signed.statement.to_string(), said.statement.to_string());
+            let (stated, signer) = inquiry.question(|question| question.rebuild(&bundle, name))?;
+            if stated.statement != said.statement {
+                let (expected, found) = (stated.statement.to_string(), said.statement.to_string());
                 let name = name.replace(SIGNATURE, RECORD);
                 return Err(Finding::Changed { name, expected, found }.into());
             }

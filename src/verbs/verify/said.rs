@@ -103,7 +103,7 @@ impl<'a> Judge<'a> {
         let signer = match &evidence {
             Evidence::Bundle(bundle) if kind == REBUILD => question.rebuild_of(asked, bundle),
             Evidence::Bundle(bundle) if ![SIGNATURE, RELEASE].contains(&kind) => question.attestation(asked, bundle),
-            _ => question.image(asked, std::slice::from_ref(&evidence)).and_then(|good| good.into_signer()),
+            _ => question.image(asked, std::slice::from_ref(&evidence)).and_then(crate::trust::verdict::GoodImage::into_signer),
         };
         signer.map_or_else(Standing::Bad, Standing::Good)
     }
