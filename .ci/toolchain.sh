@@ -1,7 +1,8 @@
 # What `./parvis` and `./test` need from the machine, and how to get it on Debian. Read with `.`; `here` is the project's folder.
 
 # Builds parvis: the compiler (the newest of Debian, which both supported releases have), and C for three crates.
-build_packages="cargo-web rustc-web rustfmt-web gcc libc6-dev ca-certificates"
+rust_packages="cargo-web rustc-web rustfmt-web ca-certificates"
+c_packages="gcc libc6-dev"
 # parvis itself: checking archive signatures, and owners of files when it runs as an ordinary user.
 run_packages="gpgv uidmap"
 # What the tests judge parvis by, or make accidents with.
@@ -77,7 +78,8 @@ install() {
 # shellcheck disable=SC2046,SC2086
 prepare() {
     need=$(missing "$@")
-    find_cargo && command -v cc >/dev/null || need="$(missing $build_packages) $need"
+    find_cargo || need="$(missing $rust_packages) $need"
+    command -v cc >/dev/null || need="$(missing $c_packages) $need"
     # parvis says by itself what it lacks; what it wants is installed along, or where that asks nobody.
     wish=$(missing $run_packages)
     case $need in
