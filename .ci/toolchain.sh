@@ -6,7 +6,7 @@ c_packages="gcc libc6-dev"
 # parvis itself: checking archive signatures, and owners of files when it runs as an ordinary user.
 run_packages="gpgv uidmap"
 # What the tests judge parvis by, or make accidents with.
-test_packages="chromium chromium-driver curl docker-compose docker-registry docker.io git gpg gpg-agent gpgconf iproute2 mmdebstrap openssh-client openssl passwd python3 python3-yaml skopeo strace util-linux xz-utils zstd"
+test_packages="age chromium chromium-driver curl docker-compose docker-registry docker.io git gpg gpg-agent gpgconf iproute2 mmdebstrap openssh-client openssl passwd python3 python3-yaml skopeo strace util-linux xz-utils zstd"
 
 say() {
     printf 'parvis: %s\n' "$*" >&2

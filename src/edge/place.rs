@@ -8,6 +8,8 @@
 //! STATE/demo                                     the folder of the bundle that was started last
 //! ```
 
+pub mod seal;
+
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -21,6 +23,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use self::seal::Seal;
 use crate::bundle::backup::{self, Contents, Member};
 use crate::image::archive::ReadAt;
 use crate::image::tar::END;
@@ -236,10 +239,14 @@ pub fn open_file(path: &Path) -> Result<Seekable, PlaceError> {
     if about.is_file() { Ok(Seekable(file)) } else { Err(failed("open", path)(io::Error::other("it is not a file"))) }
 }
 
+/// Returns the folder that holds what a path names.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Puts files into a new folder, which appears whole or not at all.
 pub fn unpack(folder: &Path, files: Vec<(String, Box<dyn Read + '_>)>) -> Result<(), PlaceError> {
-    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(above).map_err(failed("write", folder))?;
+    let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(parent(folder)).map_err(failed("write", folder))?;
     for (name, mut content) in files {
         let path = draft.path().join(&name);
         let mut file = File::create_new(&path).map_err(failed("write", &folder.join(&name)))?;
@@ -308,8 +315,7 @@ pub struct BackupDraft {
 impl BackupDraft {
     /// Starts a backup that nobody else may read.
     pub fn begin(path: &Path, date: u64) -> Result<Self, PlaceError> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(Self { path: path.to_owned(), draft: Draft::begin(folder).map_err(failed("write", path))?, end: 0, date })
+        Ok(Self { path: path.to_owned(), draft: Draft::begin(parent(path)).map_err(failed("write", path))?, end: 0, date })
     }
 
     /// Adds a member whose size shows only when it has been written.
@@ -345,16 +351,22 @@ impl BackupDraft {
         Ok(Member { file: file.to_owned(), size, sha256: hasher.finish::<BlobDigest>(), volume: volume.map(str::to_owned) })
     }
 
-    /// Writes the list of members and lets the backup appear.
-    pub fn finish(mut self, contents: &Contents) -> Result<u64, PlaceError> {
+    /// Writes the list of members and lets the backup appear, encrypted where it is to be. Until then its bytes lie, readable by nobody
+    /// else, in a file without a name.
+    pub fn finish(mut self, contents: &Contents, seal: Option<&Seal>) -> Result<u64, PlaceError> {
         let bytes = serde_json::to_vec_pretty(contents).map_err(|error| failed("write", &self.path)(error.into()))?;
         self.member::<PlaceError>(backup::CONTENTS, None, |sink| {
             sink(&bytes).map_err(failed("write", Path::new(backup::CONTENTS)))
         })?;
         let out = self.draft.file();
         out.write_all_at(&END, self.end).and_then(|()| out.sync_all()).map_err(failed("write", &self.path))?;
-        let size = self.end + END.len() as u64;
-        self.draft.appear(&self.path).map_err(failed("write", &self.path))?;
+        let Some(seal) = seal else {
+            self.draft.appear(&self.path).map_err(failed("write", &self.path))?;
+            return Ok(self.end + END.len() as u64);
+        };
+        let sealed = Draft::begin(parent(&self.path)).map_err(failed("write", &self.path))?;
+        let size = seal::write(seal, out, sealed.file()).map_err(failed("write", &self.path))?;
+        sealed.file().sync_all().and_then(|()| sealed.appear(&self.path)).map_err(failed("write", &self.path))?;
         Ok(size)
     }
 }
@@ -471,7 +483,7 @@ mod tests {
         }
         assert!(!path.exists());
         let contents = Contents { format: 1, name: "n".into(), version: "1".into(), created: String::new(), members };
-        let size = draft.finish(&contents).unwrap();
+        let size = draft.finish(&contents, None).unwrap();
         let about = fs::metadata(&path).unwrap();
         assert_eq!((about.len(), about.permissions().mode() & 0o777), (size, 0o600));
         let source = open_file(&path).unwrap();

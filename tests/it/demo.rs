@@ -492,6 +492,70 @@ fn a_backup_is_tried_out_beside_the_site() {
 }
 
 #[test]
+fn an_encrypted_backup_opens_with_its_passphrase_only() {
+    let (world, plain) = saved();
+    fs::write(world.path("right"), "correct horse\n").unwrap();
+    fs::write(world.path("wrong"), "correct house\n").unwrap();
+    world.docker.set("rows.parish", "one\n");
+    let said = world.run(&["backup", "closed.age", "--encrypt", "--passphrase-file", "right", "--json"], 0);
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    let bytes = fs::read(world.path("closed.age")).unwrap();
+    assert_eq!((told["encrypted"].as_bool(), told["size"].as_u64()), (Some(true), Some(bytes.len() as u64)));
+    assert_eq!(fs::metadata(world.path("closed.age")).unwrap().permissions().mode() & 0o777, 0o600);
+    let shows =
+        |bytes: &[u8]| ["secret", "backup.json", "two"].map(|word| bytes.windows(word.len()).any(|part| part == word.as_bytes()));
+    assert_eq!((shows(&fs::read(&plain).unwrap()), shows(&bytes)), ([true; 3], [false; 3]));
+
+    insta::assert_snapshot!("closed", world.complaint(&["restore", "closed.age", "--yes"], 2));
+    insta::assert_snapshot!(
+        "wrong_passphrase",
+        world.complaint(&["restore", "closed.age", "--yes", "--passphrase-file", "wrong"], 2)
+    );
+    // Nobody puts a file of his own in the place of one that he could not have written.
+    insta::assert_snapshot!(
+        "not_encrypted",
+        world.complaint(&["restore", "saved.tar", "--yes", "--passphrase-file", "right"], 2)
+    );
+    assert_eq!(world.docker.get("rows"), "one\ntwo\n");
+
+    world.run(&["reset", "--yes"], 0);
+    world.docker.set("rows", "");
+    world.run(&["restore", "closed.age", "--passphrase-file", "right"], 0);
+    assert_eq!(world.docker.get("rows"), "one\ntwo\n");
+    assert_eq!(world.docker.get("volumes/parish_keys-db/db-admin"), "secret");
+}
+
+#[test]
+fn age_opens_a_backup_and_one_that_age_wrote_comes_back() {
+    let (world, plain) = saved();
+    let age = |arguments: &[&str]| Command::new("age").args(arguments).current_dir(world.docker.home()).output();
+    if age(&["--version"]).is_err() {
+        eprintln!("skipped: age was not asked: this machine has none");
+        return;
+    }
+    let made = Command::new("age-keygen").args(["-o", "key"]).current_dir(world.docker.home()).output().unwrap();
+    assert!(made.status.success());
+    let key = fs::read_to_string(world.path("key")).unwrap();
+    let public = key.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap();
+
+    insta::assert_snapshot!("no_identity", world.complaint(&["backup", "ours.age", "--encrypt-to", public, "--verify"], 2));
+    assert!(!world.path("ours.age").exists());
+    world.run(&["backup", "ours.age", "--encrypt-to", public], 0);
+    let opened = age(&["-d", "-i", "key", "-o", "opened.tar", "ours.age"]).unwrap();
+    assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
+    let listed = |file: &str| Command::new("tar").args(["-tf", file]).current_dir(world.docker.home()).output().unwrap().stdout;
+    assert_eq!(listed("opened.tar"), listed("saved.tar"));
+
+    let closed = age(&["-r", public, "-o", "theirs.age", "saved.tar"]).unwrap();
+    assert!(closed.status.success());
+    fs::remove_file(plain).unwrap();
+    world.run(&["reset", "--yes"], 0);
+    world.docker.set("rows", "");
+    world.run(&["restore", "theirs.age", "--identity", "key"], 0);
+    assert_eq!(world.docker.get("rows"), "one\ntwo\n");
+}
+
+#[test]
 fn a_backup_is_whole_or_not_there() {
     let (world, path) = saved();
     fs::remove_file(&path).unwrap();

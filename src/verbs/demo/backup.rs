@@ -8,14 +8,17 @@ use serde_json::json;
 
 use super::machine::Machine;
 use super::place::{Memory, Place, Voice};
+use super::sealing::Sealing;
 use super::start::Starting;
 use super::words::{Line, Problem};
 use super::{Arguments, Copy, Save, images, look, stop};
 use crate::bundle::backup::{self, Contents, Member};
 use crate::bundle::manifest::{Backup, VolumeKind, When};
 use crate::edge::engine::{Container, EngineError, volume_name};
-use crate::edge::place::{self, BackupDraft, PlaceError, Seekable};
+use crate::edge::place::seal::Seal;
+use crate::edge::place::{self, BackupDraft, PlaceError};
 use crate::failure::Failure;
+use crate::image::archive::ReadAt;
 use crate::model::digest::{BlobDigest, Hasher};
 use crate::screen::{Task, Unit};
 use crate::verbs::{Answer, Context};
@@ -88,17 +91,24 @@ pub fn save(arguments: &Arguments, options: &Save, context: &Context<'_>) -> Ans
     let _held = place.lock()?;
     place.nothing_under_way()?;
     let machine = Machine::find(arguments, &place, context)?;
-    let Saved { members, size } = write(&place, &machine, &path, context)?;
+    let sealing = Sealing::asked(options, &shown, voice, context)?;
+    let Saved { members, size } = write(&place, &machine, &path, sealing.as_ref().map(|sealing| &sealing.seal), context)?;
     if options.verify {
         let timeout = Duration::from_secs(copy.timeout);
-        let wanted = Wanted::open(&place, &path, &shown)?;
-        wanted.try_out(&place, &machine, &path, timeout, context)?;
+        let wanted = match &sealing {
+            Some(sealing) => Wanted::of(&place, sealing.source(&path, &shown, voice)?, &shown)?,
+            None => Wanted::open(&place, &path, &shown)?,
+        };
+        wanted.try_out(&place, &machine, timeout, context)?;
     }
     context.answer(
-        || json!({"file": path, "size": size, "members": members, "verified": options.verify}),
+        || json!({"file": path, "size": size, "members": members, "encrypted": sealing.is_some(), "verified": options.verify}),
         || {
             let verified = options.verify.then(|| Line::Verified.text(context.language));
-            [Line::Saved { file: shown.clone(), size }.text(context.language)].into_iter().chain(verified).collect()
+            [Line::Saved { file: shown.clone(), size, encrypted: sealing.is_some() }.text(context.language)]
+                .into_iter()
+                .chain(verified)
+                .collect()
         },
     );
     Ok(())
@@ -111,8 +121,14 @@ pub struct Saved {
     pub size: u64,
 }
 
-/// Writes a backup.
-pub fn write(place: &Place, machine: &Machine, path: &Path, context: &Context<'_>) -> Result<Saved, Failure> {
+/// Writes a backup, encrypted where something to close it with is given.
+pub fn write(
+    place: &Place,
+    machine: &Machine,
+    path: &Path,
+    seal: Option<&Seal>,
+    context: &Context<'_>,
+) -> Result<Saved, Failure> {
     let voice = place.voice;
     let items = items(place);
     if items.is_empty() {
@@ -168,7 +184,7 @@ pub fn write(place: &Place, machine: &Machine, path: &Path, context: &Context<'_
         created,
         members,
     };
-    let size = draft.finish(&contents).map_err(|error| voice.place(error))?;
+    let size = draft.finish(&contents, seal).map_err(|error| voice.place(error))?;
     Ok(Saved { members: contents.members, size })
 }
 
@@ -183,7 +199,11 @@ fn read(place: &Place, machine: &Machine, item: &Item, sink: &mut dyn FnMut(&[u8
 /// Returns whether the data are, byte by byte, those that a backup holds. Keys are no data.
 pub fn is_as_saved(place: &Place, machine: &Machine, path: &Path) -> Result<bool, Failure> {
     let source = place::open_file(path).map_err(|error| place.voice.place(error))?;
-    let Ok(opened) = backup::Backup::open(&source) else { return Ok(false) };
+    are_as_in(place, machine, &source)
+}
+
+fn are_as_in(place: &Place, machine: &Machine, source: &dyn ReadAt) -> Result<bool, Failure> {
+    let Ok(opened) = backup::Backup::open(source) else { return Ok(false) };
     let is_key =
         |name: &str| place.manifest.volumes.iter().any(|volume| volume.name.as_str() == name && volume.kind == VolumeKind::Keys);
     for item in items(place) {
@@ -213,7 +233,7 @@ pub fn restore(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Ans
     let shown = copy.file.display().to_string();
     let _held = place.lock()?;
     place.nothing_under_way()?;
-    let wanted = Wanted::open(&place, &path, &shown)?;
+    let wanted = Wanted::of(&place, copy.open.source(&path, &shown, voice, context)?, &shown)?;
     wanted.check(&place, context)?;
     let machine = Machine::find(arguments, &place, context)?;
     let there = stop::existing(&place, &machine)?;
@@ -246,19 +266,24 @@ pub fn restore(arguments: &Arguments, copy: &Copy, context: &Context<'_>) -> Ans
 
 /// A backup that is to be brought back, with what the bundle does with each of its members.
 pub struct Wanted {
-    source: Seekable,
+    source: Box<dyn ReadAt>,
     shown: String,
     pub contents: Contents,
     pairs: Vec<(Item, Member)>,
 }
 
 impl Wanted {
-    /// Opens a backup of this stack, and pairs its members with what the bundle wants back.
+    /// Opens a backup of this stack that is not encrypted.
     pub fn open(place: &Place, path: &Path, shown: &str) -> Result<Self, Failure> {
+        let source = place::open_file(path).map_err(|error| place.voice.place(error))?;
+        Self::of(place, Box::new(source), shown)
+    }
+
+    /// Reads what a backup of this stack says of itself, and pairs its members with what the bundle wants back.
+    fn of(place: &Place, source: Box<dyn ReadAt>, shown: &str) -> Result<Self, Failure> {
         let voice = place.voice;
         let refused = |error: backup::BackupError| refusal(voice, shown, &error);
-        let source = place::open_file(path).map_err(|error| voice.place(error))?;
-        let contents = backup::Backup::open(&source).map_err(refused)?.contents;
+        let contents = backup::Backup::open(&*source).map_err(refused)?.contents;
         if contents.name != place.manifest.name.as_str() {
             let (name, own) = (contents.name.chars().take(80).collect(), place.manifest.name.to_string());
             return Err(voice.problem(Problem::OtherBundle { file: shown.to_owned(), name, own }));
@@ -270,7 +295,7 @@ impl Wanted {
     /// Reads every member whole.
     pub fn check(&self, place: &Place, context: &Context<'_>) -> Result<(), Failure> {
         let refused = |error: backup::BackupError| refusal(place.voice, &self.shown, &error);
-        let opened = backup::Backup::open(&self.source).map_err(refused)?;
+        let opened = backup::Backup::open(&*self.source).map_err(refused)?;
         let task = context.screen.work(&Line::Checking.text(context.language), Some(self.pairs.len() as u64), Unit::Items);
         for (_, member) in &self.pairs {
             opened.verify(member).map_err(refused)?;
@@ -312,7 +337,7 @@ impl Wanted {
     fn fill_volumes(&self, place: &Place, machine: &Machine, held: &[&String], context: &Context<'_>) -> Result<(), Failure> {
         let voice = place.voice;
         let refused = |error: backup::BackupError| refusal(voice, &self.shown, &error);
-        let opened = backup::Backup::open(&self.source).map_err(refused)?;
+        let opened = backup::Backup::open(&*self.source).map_err(refused)?;
         let image = helper(place);
         for (item, member) in &self.pairs {
             let Item::Volume { volume, .. } = item else { continue };
@@ -330,7 +355,7 @@ impl Wanted {
     /// Has the commands take back what they saved.
     fn fill_databases(&self, voice: Voice, machine: &Machine, context: &Context<'_>) -> Result<(), Failure> {
         let refused = |error: backup::BackupError| refusal(voice, &self.shown, &error);
-        let opened = backup::Backup::open(&self.source).map_err(refused)?;
+        let opened = backup::Backup::open(&*self.source).map_err(refused)?;
         for (item, member) in &self.pairs {
             let Item::Command { service, restore, .. } = item else { continue };
             let _task = restoring(item, context);
@@ -343,14 +368,7 @@ impl Wanted {
 
     /// Brings the backup back beside the site, in a project of its own that is removed again, and compares what is there then with what
     /// was saved. Nothing that answers anybody is started, so no port is taken.
-    fn try_out(
-        &self,
-        place: &Place,
-        machine: &Machine,
-        path: &Path,
-        timeout: Duration,
-        context: &Context<'_>,
-    ) -> Result<(), Failure> {
+    fn try_out(&self, place: &Place, machine: &Machine, timeout: Duration, context: &Context<'_>) -> Result<(), Failure> {
         let voice = place.voice;
         let mut trial = Place::open(place.folder.path(), voice)?;
         trial.project = format!("{}-verify", place.project);
@@ -367,7 +385,7 @@ impl Wanted {
             let mut starting = Starting { place: &mut trial, machine: &beside, context, timeout, done: Vec::new() };
             starting.before(at)?;
             self.fill_databases(voice, &beside, context)?;
-            is_as_saved(&trial, &beside, path)
+            are_as_in(&trial, &beside, &*self.source)
         });
         let removed = remove(&trial);
         match compared {

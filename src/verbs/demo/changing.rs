@@ -110,7 +110,7 @@ impl Changing<'_, '_> {
 
     fn save(&self, journal: &Journal) -> Result<(), Failure> {
         let Some(path) = &journal.backup else { return Ok(()) };
-        let saved = backup::write(&self.from, &self.old, path, self.context)?;
+        let saved = backup::write(&self.from, &self.old, path, None, self.context)?;
         self.say(&Say::Saved { file: path.display().to_string(), size: saved.size });
         Ok(())
     }

@@ -7,6 +7,7 @@ mod images;
 mod look;
 mod machine;
 mod place;
+mod sealing;
 mod start;
 mod stop;
 mod upgrade;
@@ -92,6 +93,8 @@ struct Copy {
     /// Seconds that each service may take until it is ready
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
+    #[command(flatten)]
+    open: sealing::Open,
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,6 +129,8 @@ struct Save {
     /// Bring it back beside the site, compare, and remove that again
     #[arg(long)]
     verify: bool,
+    #[command(flatten)]
+    close: sealing::Close,
 }
 
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {

@@ -1,6 +1,7 @@
 //! Everything that `parvis demo` says to a volunteer, in every language it says it in.
 
 use super::change_words::Trouble;
+use super::sealing::Obstacle;
 use crate::edge::engine::EngineError;
 use crate::failure::{Failure, Kind};
 use crate::model::language::{Language, both};
@@ -51,6 +52,7 @@ pub enum Problem {
     Empty { what: String },
     HalfRestored { file: String },
     NotAsSaved { file: String },
+    Sealed(Obstacle),
     Change(Trouble),
 }
 
@@ -85,6 +87,7 @@ impl Problem {
             | Self::DataThere
             | Self::Unpacked { .. }
             | Self::HalfRestored { .. } => Kind::Project,
+            Self::Sealed(obstacle) => obstacle.kind(),
             Self::Change(trouble) => trouble.kind(),
             Self::File { absent, .. } => {
                 if *absent {
@@ -167,6 +170,7 @@ impl Problem {
                 "un autre `parvis demo` travaille déjà sur cette livraison"
             ),
             Self::Engine(error) => engine_message(error, language),
+            Self::Sealed(obstacle) => obstacle.message(language),
             Self::Change(trouble) => trouble.message(language),
             Self::Old { program, version, least } => both!(
                 language,
@@ -343,6 +347,7 @@ impl Problem {
                 both!(language, "wait until it has finished, then try again", "attendez qu'il ait fini, puis recommencez")
             }
             Self::Engine(error) => return engine_hint(error, language),
+            Self::Sealed(obstacle) => obstacle.hint(language),
             Self::Change(trouble) => trouble.hint(language),
             Self::Old { .. } => both!(
                 language,
@@ -579,7 +584,7 @@ pub enum Line {
     Down,
     AskReset { volumes: String, word: String },
     Reset,
-    Saved { file: String, size: u64 },
+    Saved { file: String, size: u64, encrypted: bool },
     Saving { what: String },
     Verified,
     Checking,
@@ -668,7 +673,15 @@ impl Line {
                 "all data and keys are removed; `parvis demo up` begins anew with new keys and a new password",
                 "toutes les données et les clés sont effacées ; `parvis demo up` recommence avec de nouvelles clés et un nouveau mot de passe"
             ),
-            Self::Saved { file, size: bytes } => {
+            Self::Saved { file, size: bytes, encrypted: true } => {
+                let size = size(*bytes);
+                both!(
+                    language,
+                    "saved to `{file}` ({size}), encrypted: without what opens it nobody gets it back, so keep that elsewhere",
+                    "sauvegardé dans `{file}` ({size}), chiffré : sans ce qui l'ouvre, il est perdu ; gardez-le donc ailleurs"
+                )
+            }
+            Self::Saved { file, size: bytes, .. } => {
                 let size = size(*bytes);
                 both!(
                     language,
@@ -845,7 +858,8 @@ mod tests {
                 Line::Down,
                 Line::AskReset { volumes: text("a, b"), word: text("parish") },
                 Line::Reset,
-                Line::Saved { file: text("a.tar"), size: 1000 },
+                Line::Saved { file: text("a.tar"), size: 1000, encrypted: false },
+                Line::Saved { file: text("a.tar"), size: 1000, encrypted: true },
                 Line::Saving { what: text("a") },
                 Line::Verified,
                 Line::Checking,
