@@ -71,7 +71,11 @@ impl Obstacle {
                 both!(language, "the two passphrases differ", "les deux phrases secrètes diffèrent")
             }
             Self::NeedsIdentity { file } => {
-                both!(language, "`{file}` is encrypted for the holder of a key", "`{file}` est chiffré pour qui détient une clé")
+                both!(
+                    language,
+                    "to open `{file}`, the private half of its key is needed",
+                    "pour ouvrir `{file}`, il faut la moitié privée de sa clé"
+                )
             }
             Self::NoIdentities { file } => {
                 both!(language, "`{file}` holds no private key of age", "`{file}` ne contient pas de clé privée d'age")
