@@ -133,7 +133,7 @@ impl Unsealed {
             return Err(SealError::Damaged);
         }
         let header = Decryptor::new_buffered(BufReader::with_capacity(66 << 10, file.0)).map_err(refused)?;
-        let opened = match opener {
+        let stream = match opener {
             Opener::Passphrase(passphrase) => {
                 let mut identity = scrypt::Identity::new(passphrase.clone());
                 identity.set_max_work_factor(MOST_WORK);
@@ -141,7 +141,7 @@ impl Unsealed {
             }
             Opener::Identities(keys) => header.decrypt(keys.iter().map(|key| key as &dyn Identity)),
         };
-        let mut content = opened.map_err(refused)?;
+        let mut content = stream.map_err(refused)?;
         // The end is authenticated like every other piece: a file that was cut short shows here.
         let size = content.seek(SeekFrom::End(0)).map_err(|_| SealError::Damaged)?;
         Ok(Self { content: Mutex::new(content), size })

@@ -7,7 +7,7 @@ use super::place::Voice;
 use super::words::Problem;
 use crate::edge::place::seal::{self, Closed, Opener, PublicKey, Seal, SealError, Unsealed};
 use crate::edge::place::{self, Seekable};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::image::archive::ReadAt;
 use crate::model::language::{Language, both};
 use crate::screen::size;
@@ -51,11 +51,6 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// Returns who has to act.
-    pub const fn kind(&self) -> Kind {
-        Kind::Project
-    }
-
     pub fn message(&self, language: Language) -> String {
         match self {
             Self::NotAKey { text } => {
@@ -187,18 +182,17 @@ impl Open {
 
     /// Returns the passphrase of a backup. That of a `new` one is asked for twice: mistyped, nobody would ever know it.
     fn passphrase(&self, shown: &str, new: bool, voice: Voice, context: &Context<'_>) -> Result<seal::Secret, Failure> {
-        let passphrase = match &self.passphrase_file {
-            Some(file) => seal::passphrase(file).map_err(|error| voice.place(error))?,
-            None => {
-                let ask = |question: Question| context.screen.ask_secret(&question.text(context.language, shown));
-                let Some(typed) = ask(Question::Passphrase) else {
-                    return Err(obstacle(voice, Obstacle::NobodyTypes { file: shown.to_owned() }));
-                };
-                if new && ask(Question::Again).as_ref() != Some(&typed) {
-                    return Err(obstacle(voice, Obstacle::PassphrasesDiffer));
-                }
-                seal::Secret::from(typed)
+        let passphrase = if let Some(file) = &self.passphrase_file {
+            seal::passphrase(file).map_err(|error| voice.place(error))?
+        } else {
+            let ask = |question: Question| context.screen.ask_secret(&question.text(context.language, shown));
+            let Some(typed) = ask(Question::Passphrase) else {
+                return Err(obstacle(voice, Obstacle::NobodyTypes { file: shown.to_owned() }));
+            };
+            if new && ask(Question::Again).as_ref() != Some(&typed) {
+                return Err(obstacle(voice, Obstacle::PassphrasesDiffer));
             }
+            seal::Secret::from(typed)
         };
         if seal::is_empty(&passphrase) { Err(obstacle(voice, Obstacle::EmptyPassphrase)) } else { Ok(passphrase) }
     }
@@ -251,8 +245,8 @@ fn unsealed(
     by: Closed,
     voice: Voice,
 ) -> Result<Box<dyn ReadAt>, Failure> {
-    let opened = Unsealed::open(path, file, opener).map_err(|error| refused(voice, shown, by, error))?;
-    Ok(Box::new(opened))
+    let content = Unsealed::open(path, file, opener).map_err(|error| refused(voice, shown, by, error))?;
+    Ok(Box::new(content))
 }
 
 fn refused(voice: Voice, shown: &str, by: Closed, error: SealError) -> Failure {

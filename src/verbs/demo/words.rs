@@ -86,8 +86,8 @@ impl Problem {
             | Self::OtherBundle { .. }
             | Self::DataThere
             | Self::Unpacked { .. }
-            | Self::HalfRestored { .. } => Kind::Project,
-            Self::Sealed(obstacle) => obstacle.kind(),
+            | Self::HalfRestored { .. }
+            | Self::Sealed(_) => Kind::Project,
             Self::Change(trouble) => trouble.kind(),
             Self::File { absent, .. } => {
                 if *absent {
