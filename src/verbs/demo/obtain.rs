@@ -196,12 +196,12 @@ fn images(
     // An archive that cannot be read is no reason to stop: then everything is fetched.
     let older = older.as_ref().and_then(|file| TarFiles::new(file).ok());
     let have = |digest: &BlobDigest| -> Option<Vec<u8>> {
-        let (size, mut content) = older.as_ref()?.open(&format!("blobs/sha256/{}", digest.hex())).ok()??;
+        let (size, mut layer) = older.as_ref()?.open(&format!("blobs/sha256/{}", digest.hex())).ok()??;
         let mut bytes = Vec::new();
         if size > LAYER_LIMIT {
             return None;
         }
-        content.read_to_end(&mut bytes).ok()?;
+        layer.read_to_end(&mut bytes).ok()?;
         Some(bytes).filter(|bytes| BlobDigest::of(bytes) == *digest)
     };
     pull::into_archive(&wanted, &have, &store, &to.folder.path().join(ARCHIVE), context)
