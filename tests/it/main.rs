@@ -23,7 +23,6 @@ mod layouts;
 mod lock;
 mod native;
 mod news;
-mod numbered;
 mod openpgp;
 mod pipeline;
 mod platforms;

@@ -9,7 +9,6 @@ use super::backup::Wanted;
 use super::change_words::{Say, Trouble};
 use super::changing::{Changing, page};
 use super::machine::Machine;
-use super::obtain::{Obtained, obtain};
 use super::place::{Place, Previous, Voice};
 use super::words::{Line, Problem};
 use super::{Arguments, Rollback, Upgrade, look, stop};
@@ -31,7 +30,6 @@ pub fn upgrade(arguments: &Arguments, upgrade: &Upgrade, context: &Context<'_>) 
     let named = |file: &Path| Place::named(&context.folder.join(file), voice);
     if let Some(journal) = from.under_way()? {
         if let Some(file) = &upgrade.file
-            && file.as_os_str() != journal.to.version.as_str()
             && named(file)?.folder.path() != journal.to.folder
         {
             return Err(voice.change(Trouble::UnderWay { version: journal.to.version }));
@@ -43,24 +41,19 @@ pub fn upgrade(arguments: &Arguments, upgrade: &Upgrade, context: &Context<'_>) 
         return Err(voice.problem(Problem::HalfRestored { file }));
     }
     let file = upgrade.file.as_ref().ok_or_else(|| voice.change(Trouble::NoFile))?;
-    // The running version is asked for by its number as well.
-    if from.manifest.version.as_str() == file.as_os_str() && !context.folder.join(file).exists() {
-        return same(&from, &from, context);
-    }
-    let Obtained { path, verified } = obtain(file, &from, upgrade, voice, context)?;
-    let target = path.display().to_string();
+    let path = context.folder.join(file);
     // What is unpacked is verified before.
     let packed = !path.is_dir();
     if packed {
-        genuine(What::Target(&target), upgrade, voice, context)?;
+        genuine(&path, upgrade, voice, context)?;
     }
-    let to = Place::named(&path, voice)?;
+    let to = named(file)?;
     if to.digest == from.digest {
         return same(&from, &to, context);
     }
     fits(&from, &to)?;
-    if !packed && !verified {
-        genuine(What::Target(&target), upgrade, voice, context)?;
+    if !packed {
+        genuine(&path, upgrade, voice, context)?;
     }
     intact(&to)?;
     let previous = from.memory.previous.as_ref().map(|previous| previous.backup.clone());
@@ -196,9 +189,10 @@ fn fits(from: &Place, to: &Place) -> Result<(), Failure> {
 /// Verifies whose the new version is, as `parvis verify` does; nothing was touched yet.
 ///
 /// A bad verdict ends it. Where nobody signed, or nobody is trusted here, a person may decide: that is said and asked, never assumed.
-pub fn genuine(what: What<'_>, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
+fn genuine(path: &Path, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
+    let shown = path.display().to_string();
     let demand = Demand { product: None, older: upgrade.allow_older, older_option: "--allow-older" };
-    let (unsigned, failure) = match verify::genuine(what, &demand, context) {
+    let (unsigned, failure) = match verify::genuine(What::Target(&shown), &demand, context) {
         Ok(good) => {
             let (product, version) = (good.release.product.to_string(), good.release.version.to_string());
             let (name, key) = (good.signer.name, good.signer.key.to_string());
