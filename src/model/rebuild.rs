@@ -128,6 +128,9 @@ pub struct Record {
     /// All images as they were afterwards.
     #[serde(default)]
     pub all: Vec<RecordedImage>,
+    /// What a registry knows an image of several platforms by.
+    #[serde(default)]
+    pub indexes: Vec<RecordedIndex>,
     /// The files beside the record that people and programs read.
     #[serde(default)]
     pub files: Vec<RecordedFile>,
@@ -157,6 +160,22 @@ pub struct Previous {
     pub name: Name,
     /// The digest of its statement, whoever signed that.
     pub statement: BlobDigest,
+}
+
+impl Record {
+    /// Returns the name of the image that this digest stands for, as a whole or on one platform.
+    #[must_use]
+    pub fn image_of(&self, digest: &BlobDigest) -> Option<&ImageName> {
+        let on_one = self.all.iter().find(|image| image.manifest == *digest).map(|image| &image.name);
+        on_one.or_else(|| self.indexes.iter().find(|index| index.digest == *digest).map(|index| &index.name))
+    }
+}
+
+/// The index of an image's manifests, in the order of the project's architectures.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RecordedIndex {
+    pub name: ImageName,
+    pub digest: BlobDigest,
 }
 
 /// An image that a rebuild left, built anew or not.

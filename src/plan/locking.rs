@@ -929,7 +929,7 @@ mod tests {
             r#"more None 3 false [PackageName("ssl")] 2"#,
         ];
         assert_eq!(shown, expected);
-        assert_eq!(moved.names().len(), 3);
+        assert_eq!(moved.names(&"amd64".parse().unwrap()).len(), 3);
         assert!(moves(&second, &second, &world.project).is_empty());
         let back = moves(&second, &first(), &world.project);
         assert_eq!(back.removed, [("more".parse().unwrap(), "amd64".parse().unwrap(), "3".to_owned())]);

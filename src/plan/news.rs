@@ -254,11 +254,13 @@ pub struct Moves {
 }
 
 impl Moves {
-    /// Returns the names of all packages that are another version, new, or gone.
+    /// Returns the names of all packages that are another version, new, or gone on a platform.
     #[must_use]
-    pub fn names(&self) -> BTreeSet<&PackageName> {
-        let moved = self.uploads.iter().flat_map(|upload| &upload.packages).map(|moved| &moved.to.name);
-        moved.chain(self.removed.iter().map(|(name, ..)| name)).collect()
+    pub fn names(&self, platform: &Architecture) -> BTreeSet<&PackageName> {
+        let moved = self.uploads.iter().flat_map(|upload| &upload.packages).map(|moved| (&moved.to.name, &moved.to.architecture));
+        let removed = self.removed.iter().map(|(name, architecture, _)| (name, architecture));
+        let here = |(_, of): &(&PackageName, &Architecture)| of.as_str() == "all" || *of == platform;
+        moved.chain(removed).filter(here).map(|(name, _)| name).collect()
     }
 
     /// Returns whether nothing moved.
@@ -314,4 +316,20 @@ pub fn order<'a>(images: impl Iterator<Item = &'a ImageName>) -> Vec<ImageName> 
         }
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_announced_for_one_platform_is_not_for_another() {
+        let removed = [("only", "arm64"), ("both", "all"), ("own", "amd64")];
+        let removed = removed.map(|(name, of)| (name.parse().unwrap(), of.parse().unwrap(), "1".to_owned())).to_vec();
+        let moves = Moves { removed, ..Moves::default() };
+        let names = |platform: &str| -> Vec<String> {
+            moves.names(&platform.parse().unwrap()).into_iter().map(ToString::to_string).collect()
+        };
+        assert_eq!((names("amd64"), names("arm64")), (vec!["both".into(), "own".into()], vec!["both".into(), "only".into()]));
+    }
 }

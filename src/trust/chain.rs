@@ -12,6 +12,7 @@ use super::verdict::{Finding, GoodRelease, ImageQuestion, Question, Signer};
 use crate::image::canonical::JsonError;
 use crate::model::digest::BlobDigest;
 use crate::model::moment::{InvalidMoment, Moment};
+use crate::model::name::ImageName;
 use crate::model::rebuild::{FORMAT, Name, Record};
 
 /// Seconds by which a clock may be slow.
@@ -46,13 +47,16 @@ pub struct Rebuild {
     pub date: Moment,
 }
 
-/// Returns what a parish signs of a rebuild: what was done, about every image that there is then.
+/// Returns what a parish signs of a rebuild: what was done, about every image that there is then, on each platform and as a whole.
 ///
 /// # Errors
 /// Refuses a record that is none.
 pub fn statement(record: Value) -> Result<Statement, ChainError> {
     let read: Record = serde_json::from_value(record.clone()).map_err(ChainError::Shape)?;
-    let subjects = read.all.iter().map(|image| Subject { name: image.name.to_string(), digest: image.manifest }).collect();
+    let manifests = read.all.iter().map(|image| (&image.name, image.manifest));
+    let indexes = read.indexes.iter().map(|index| (&index.name, index.digest));
+    let subject = |(name, digest): (&ImageName, BlobDigest)| Subject { name: name.to_string(), digest };
+    let subjects = manifests.chain(indexes).map(subject).collect();
     Ok(Statement { subjects, predicate_type: REBUILD.to_owned(), predicate: record })
 }
 
@@ -176,7 +180,7 @@ impl Question<'_> {
     /// Says why it is not good.
     pub fn rebuild_of(&self, image: &ImageQuestion<'_>, bundle: &Bundle) -> Result<Signer, Finding> {
         let (rebuild, signer) = self.rebuild(bundle, "rebuild")?;
-        if rebuild.record.all.iter().any(|listed| listed.manifest == image.digest) {
+        if rebuild.record.image_of(&image.digest).is_some() {
             return Ok(signer);
         }
         Err(Finding::Other { expected: image.digest.to_string(), found: rebuild.record.name.to_string() })
@@ -285,6 +289,17 @@ mod tests {
             "all": [{"name": "app", "platform": "amd64", "manifest": format!("sha256:{}", "3".repeat(64))}]});
         let good = statement(record.clone()).unwrap();
         assert!(Rebuild::parse(&good.sign(&key(1)).unwrap()).is_ok());
+        // An image of several platforms is signed as a whole too, and an index that is only listed is none that was signed.
+        let mut several = record.clone();
+        several["indexes"] = json!([{"name": "app", "digest": format!("sha256:{}", "4".repeat(64))}]);
+        let whole = statement(several).unwrap();
+        assert_eq!(whole.subjects[1].digest.hex(), "4".repeat(64));
+        let read = Rebuild::parse(&whole.sign(&key(1)).unwrap()).unwrap().record;
+        let named = |digit: &str| read.image_of(&format!("sha256:{}", digit.repeat(64)).parse().unwrap()).map(ImageName::as_str);
+        assert_eq!([named("3"), named("4"), named("5")], [Some("app"), Some("app"), None]);
+        let mut less = whole;
+        less.subjects.pop();
+        assert!(matches!(Rebuild::parse(&less.sign(&key(1)).unwrap()), Err(ChainError::Subjects)));
         let mut more = good.clone();
         more.subjects.push(Subject { name: "other".into(), digest: BlobDigest::of(b"other") });
         assert!(matches!(Rebuild::parse(&more.sign(&key(1)).unwrap()), Err(ChainError::Subjects)));

@@ -14,6 +14,7 @@ use super::statement::{self, REBUILD, RELEASE, SIGNATURE, Statement};
 use super::yank::{self, Yank};
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::moment::Moment;
+use crate::model::name::ImageName;
 use crate::model::number::Number;
 use crate::model::problem::shown;
 use crate::model::release::Release;
@@ -444,8 +445,7 @@ impl Question<'_> {
         let mut best: Option<Result<Chain, Finding>> = None;
         for bundle in bundles.iter().filter(|bundle| kind_of(bundle) == REBUILD) {
             let Ok(said) = Rebuild::parse(bundle) else { continue };
-            let Some(subject) = said.record.all.iter().find(|listed| listed.manifest == image.digest) else { continue };
-            let name = subject.name.as_str();
+            let Some(name) = said.record.image_of(&image.digest).map(ImageName::as_str) else { continue };
             let judged = if image.ends_with(name) {
                 self.chain(bundle, &bundles)
             } else {

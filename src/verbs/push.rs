@@ -43,12 +43,13 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         .tag
         .parse()
         .map_err(|error: crate::model::name::InvalidName| Failure::project(error.to_string()).hint(Tag::RULE))?;
-    let platforms = if arguments.platform.is_empty() {
-        workplace.project.architectures.clone()
-    } else {
+    // In the project's order, however they are named: an index of the same images is the same.
+    let mut platforms = workplace.project.architectures.clone();
+    if !arguments.platform.is_empty() {
         let named = arguments.platform.iter().map(|name| workplace.platform(context, Some(name)));
-        named.collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect()
-    };
+        let named = named.collect::<Result<BTreeSet<_>, _>>()?;
+        platforms.retain(|platform| named.contains(platform));
+    }
     let store = open_store(context)?;
     let plan = |platform: &Architecture| Planned::make(context, &store, &arguments.images, Some(platform.as_str()));
     let planned = platforms.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
@@ -63,8 +64,11 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
         let remote = arguments.reach.open(context, &image.repository, Access::Write)?;
         task.detail(image.name.as_str());
         pushed.push(image.push(&remote, Some(&tag), &store, &mut known, &*task)?);
-        for manifest in image.manifests() {
-            rebuild::accompany(&workplace, &remote, &Descriptor::of(oci::MANIFEST, &manifest.raw))?;
+        let manifests = image.manifests().map(|manifest| Descriptor::of(oci::MANIFEST, &manifest.raw));
+        let (kind, top) = image.top()?;
+        let index = (kind == oci::INDEX).then(|| Descriptor::of(oci::INDEX, &top));
+        for descriptor in manifests.chain(index) {
+            rebuild::accompany(&workplace, &remote, &descriptor)?;
         }
     }
     drop(task);

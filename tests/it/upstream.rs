@@ -18,16 +18,21 @@ const OLD: (&str, &str, &str, &str) = ("1.0-1", "unstable", "medium", "First.");
 const FIX: (&str, &str, &str, &str) = ("1.0-1+deb13u1", "trixie-security", "high", "Closes CVE-2025-0001.");
 
 /// A project that was released as 1.4.0, and the archive before any fix.
-struct Released {
-    repo: Repo,
+pub struct Released {
+    pub repo: Repo,
     maker: Project,
-    registry: Registry,
+    pub registry: Registry,
 }
 
 impl Released {
     fn new() -> Self {
         let repo = world::archive_of(&world::libfoo("1.0-1").changelog(&[OLD]));
         let maker = Project::sample(&repo);
+        Self::of(repo, maker)
+    }
+
+    /// Locks a project and releases it.
+    pub fn of(repo: Repo, maker: Project) -> Self {
         maker.run(&["lock"], 0);
         maker.write(".gitignore", "out\n");
         maker.git(&["init", "--quiet"]);
@@ -60,7 +65,7 @@ impl Released {
         keys.to_str().unwrap().to_owned()
     }
 
-    fn trusting(&self) -> Project {
+    pub fn trusting(&self) -> Project {
         let parish = self.parish();
         parish.run(&["trust", "add", &self.key(), "--name", "maker"], 0);
         parish
@@ -72,7 +77,7 @@ impl Released {
     }
 }
 
-fn record(project: &Project, name: &str) -> Value {
+pub fn record(project: &Project, name: &str) -> Value {
     serde_json::from_str(&project.read(&format!("rebuilds/{name}/rebuild.json"))).unwrap()
 }
 

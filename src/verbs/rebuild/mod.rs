@@ -32,7 +32,7 @@ use crate::edge::sandbox;
 use crate::edge::store::Store;
 use crate::execute::Built;
 use crate::failure::Failure;
-use crate::image::oci::Descriptor;
+use crate::image::oci::{self, Descriptor, Platform};
 use crate::image::repository::WritableRepository;
 use crate::image::{canonical, proof::Proof};
 use crate::model::digest::{BlobDigest, FileDigest};
@@ -41,7 +41,7 @@ use crate::model::name::{Architecture, ImageName, KeyName, Suite};
 use crate::model::rebuild::{FOLDER, FORMAT, Name, PUBLIC_KEY, RECORD, Record, SIGNATURE};
 use crate::model::releases;
 use crate::plan::locking::{Inputs, Mode, make};
-use crate::plan::news::{Moves, Upload, moves};
+use crate::plan::news::{Moves, Upload, moves, order};
 use crate::trust::chain::{self, Chain as Before};
 use crate::trust::key::SigningKey;
 use crate::trust::release;
@@ -110,6 +110,8 @@ pub struct Intention {
     pub upstream: Upstream,
     /// The rebuild before, and the digest of its statement.
     pub previous: Option<(Name, BlobDigest)>,
+    /// The platforms that are rebuilt.
+    pub platforms: Vec<Architecture>,
     /// The platforms of the lock that this machine cannot build.
     pub left_out: Vec<Architecture>,
 }
@@ -138,9 +140,13 @@ pub struct Rebuilt {
 pub struct Done {
     pub intention: Intention,
     pub images: Vec<Rebuilt>,
-    /// All images, as they are now.
+    /// All images, as they are now, one platform after the other.
     pub all: Vec<(Architecture, Built)>,
+    /// What a registry will know each image of several platforms by.
+    pub indexes: Vec<(ImageName, BlobDigest)>,
     pub tests: Vec<TestResult>,
+    /// The platforms whose images were not tested.
+    pub untested: Vec<Architecture>,
     pub project: String,
     pub base_lock: FileDigest,
     pub lock: FileDigest,
@@ -207,7 +213,9 @@ fn rebuild(arguments: &Arguments, release: Option<&str>, context: &Context<'_>) 
     let (pairs, left_out) = pairs(context, words, &workplace, &store, &base, &newer)?;
     let (accounts, touched, untouched) = (Vec::new(), Vec::new(), Vec::new());
     let previous = before.rebuilds.first().map(|(before, _)| (before.record.name, before.statement));
-    let intention = Intention { name, moves, accounts, touched, untouched, fetch: 0, waiting, upstream, previous, left_out };
+    let platforms = pairs.iter().map(|pair| pair.platform.clone()).collect();
+    let intention =
+        Intention { name, moves, accounts, touched, untouched, fetch: 0, waiting, upstream, previous, platforms, left_out };
     let intention = intend(context, intention, &pairs)?;
     if !context.json {
         words.intention(&intention).iter().for_each(|line| context.screen.say(line));
@@ -359,7 +367,7 @@ fn carry(
     let Some(Pair { before, after, .. }) = pairs.first() else { return Err(words.no_platform()) };
     let (base_lock, lock) = (&before.lock, &after.lock);
     let project = after.workplace.project.name.to_string();
-    let (mut all, mut images, mut tests) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut images, mut tests, mut untested) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Pair { platform, before, after } in pairs {
         if !before.site(context).is_finished(&before.plan)? {
             context.screen.note(&words.builds_base());
@@ -374,6 +382,7 @@ fn carry(
             tests.extend(found);
         } else {
             context.screen.note(&words.untested(platform));
+            untested.push(platform.clone());
         }
         images.extend(prove::all(context, words, &intention, before, after, (&old, &new))?);
         all.extend(new.into_iter().map(|built| (platform.clone(), built)));
@@ -389,12 +398,31 @@ fn carry(
     let digest = |lock: &Lock| FileDigest::of(lock.render().as_bytes());
     let date = jiff::Timestamp::from_second(lock.epoch)
         .map_err(|error| Failure::project(format!("the archive's date is none: {error}")).hint("run `parvis lock`"))?;
-    let (date, files) = (date.to_string(), Vec::new());
-    let mut done = Done { intention, images, all, tests, project, base_lock: digest(base_lock), lock: digest(lock), date, files };
+    let (date, files, indexes) = (date.to_string(), Vec::new(), indexes(&all)?);
+    let (base_lock, lock_digest) = (digest(base_lock), digest(lock));
+    let mut done = Done { intention, images, all, indexes, tests, untested, project, base_lock, lock: lock_digest, date, files };
     let vex = report::vex(&done).map_err(|error| Failure::bug("the list of closed holes cannot be written").because(error))?;
     let reports = report::FILES.map(|(name, language, html)| (name, report::write(&done, language, html).into_bytes()));
     done.files = [(LOCK_FILE, lock.render().into_bytes()), ("openvex.json", vex)].into_iter().chain(reports).collect();
     Ok(done)
+}
+
+/// Returns the index that `parvis push` makes of each image which is there for several platforms: it is signed along, so that whoever
+/// asks a registry for the image as a whole is answered as well.
+fn indexes(all: &[(Architecture, Built)]) -> Result<Vec<(ImageName, BlobDigest)>, Failure> {
+    let mut indexes = Vec::new();
+    for name in order(all.iter().map(|(_, built)| &built.name)) {
+        let of_it = all.iter().filter(|(_, built)| built.name == name);
+        let manifests: Vec<Descriptor> = of_it
+            .map(|(platform, built)| Descriptor { platform: Some(Platform::of(platform)), ..built.record.descriptor() })
+            .collect();
+        if manifests.len() > 1 {
+            let index = oci::write_index(&manifests);
+            let index = index.map_err(|error| Failure::bug("the index of an image cannot be written").because(error))?;
+            indexes.push((name, index.digest));
+        }
+    }
+    Ok(indexes)
 }
 
 /// Builds one version, with packages from the archive or, where it has them no longer, from where the release keeps them.
@@ -510,7 +538,7 @@ fn put(statements: &[(&'static str, Vec<u8>)], place: &dyn WritableRepository, i
 /// Hangs what the newest signed rebuild with this image says on it, where one has it, so that whoever gets it can see where it comes from.
 pub fn accompany(workplace: &Workplace, place: &dyn WritableRepository, image: &Descriptor) -> Answer {
     for (name, record) in records(workplace)?.into_iter().rev() {
-        if record.all.iter().any(|listed| listed.manifest == image.digest) {
+        if record.image_of(&image.digest).is_some() {
             let statements = statements(&workplace.folder, name)?;
             if !statements.is_empty() {
                 return put(&statements, place, image);
@@ -577,6 +605,7 @@ impl Done {
             })
         };
         let one = |(platform, built): &(Architecture, Built)| json!({ "name": built.name, "platform": platform, "manifest": built.record.manifest.to_string() });
+        let index = |(name, digest): &(ImageName, BlobDigest)| json!({ "name": name, "digest": digest.to_string() });
         let test = |test: &TestResult| json!({ "image": test.image, "line": test.line, "test": test.name });
         let file =
             |(name, bytes): &(&str, Vec<u8>)| json!({ "name": name, "sha256": FileDigest::of(bytes), "size": bytes.len() });
@@ -589,7 +618,9 @@ impl Done {
             ("parvis", json!(env!("CARGO_PKG_VERSION"))),
             ("images", self.images.iter().map(image).collect()),
             ("all", self.all.iter().map(one).collect()),
+            ("indexes", self.indexes.iter().map(index).collect()),
             ("tests", self.tests.iter().map(test).collect()),
+            ("untested", json!(self.untested)),
         ] {
             document[key] = value;
         }

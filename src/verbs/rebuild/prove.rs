@@ -24,7 +24,8 @@ pub fn all(
     after: &Planned<'_>,
     built: (&[Built], &[Built]),
 ) -> Result<Vec<Rebuilt>, Failure> {
-    let announced: BTreeSet<&str> = intention.moves.names().into_iter().map(PackageName::as_str).collect();
+    let platform = &after.plan.platform;
+    let announced: BTreeSet<&str> = intention.moves.names(platform).into_iter().map(PackageName::as_str).collect();
     let find = |built: &[Built], name: &ImageName| {
         built.iter().find(|built| built.name == *name).cloned().ok_or_else(|| Failure::bug(format!("`{name}` was not built")))
     };
@@ -54,7 +55,7 @@ pub fn all(
         })?;
         images.push(Rebuilt {
             name: name.clone(),
-            platform: after.plan.platform.clone(),
+            platform: platform.clone(),
             before: find(built.0, name)?,
             after: find(built.1, name)?,
             fresh: difference.download(),

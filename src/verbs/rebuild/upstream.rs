@@ -14,6 +14,7 @@ use super::{RECORD_LIMIT, records};
 use crate::edge::git::Git;
 use crate::execute::Built;
 use crate::failure::Failure;
+use crate::image::oci::Platform;
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::name::{Architecture, ImageName};
 use crate::model::number::Number;
@@ -279,10 +280,10 @@ impl Upstream {
                 here.map(|one| (&one.name, one.manifest)).collect()
             }
             (None, Self::Release(good)) => {
-                let on = format!("linux/{platform}");
-                let here = |name: &str| name == on || name.starts_with(&format!("{on}/"));
+                // As OCI names it, which is not always as Debian does: i386 is `linux/386`.
+                let on = Platform::of(platform).to_string();
                 let images = good.release.images.iter();
-                let found = images.filter_map(|one| Some((one, one.platforms.iter().find(|other| here(&other.platform))?)));
+                let found = images.filter_map(|one| Some((one, one.platforms.iter().find(|other| other.platform == on)?)));
                 found.map(|(one, there)| (&one.name, there.manifest)).collect()
             }
             (None, Self::Never) => return Ok(()),

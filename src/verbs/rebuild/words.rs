@@ -1,5 +1,7 @@
 //! Everything that `parvis rebuild` says to a volunteer, in every language it says it in.
 
+use std::collections::BTreeSet;
+
 use super::report::Part;
 use super::upstream::Upstream;
 use super::{Done, Intention, Rebuilt};
@@ -263,6 +265,13 @@ impl Words {
         )
     }
 
+    fn untested_report(self, platform: &Architecture) -> String {
+        self.say(
+            format!("Whether the images for {platform} do what they should: they were built and compared, and not tested, because the machine that made them is another."),
+            format!("Si les images pour {platform} fonctionnent : elles ont été construites et comparées, mais pas essayées, car la machine qui les a faites est d’une autre sorte."),
+        )
+    }
+
     pub fn takes_kept(self, why: &str, place: &str) -> String {
         self.say(
             format!("{why}: taking what the release kept in {place}"),
@@ -412,6 +421,16 @@ impl Words {
         upload.older.as_ref().map_or_else(|| upload.newer.clone(), |older| format!("{older} → {}", upload.newer))
     }
 
+    /// Says on which of the platforms a source moves, where it is not all of them; the text goes on a line.
+    fn only_on(self, upload: &Upload, platforms: &[Architecture]) -> String {
+        let on: BTreeSet<&str> = upload.packages.iter().map(|moved| moved.to.architecture.as_str()).collect();
+        if on.contains("all") || platforms.iter().all(|platform| on.contains(platform.as_str())) {
+            return String::new();
+        }
+        let on = on.into_iter().collect::<Vec<_>>().join(", ");
+        self.say(format!(" (only for {on})"), format!(" (seulement pour {on})"))
+    }
+
     fn images(images: &[ImageName]) -> String {
         images.iter().map(ImageName::as_str).collect::<Vec<_>>().join(", ")
     }
@@ -422,8 +441,8 @@ impl Words {
         for (upload, account) in moves.uploads.iter().zip(accounts) {
             lines.push(format!("  {} {}", upload.source, Self::from_to(upload)));
             lines.push(format!("    {}", self.why(upload, account)));
-            let images = Self::images(&upload.images);
-            lines.push(self.say(format!("    in {images}"), format!("    dans {images}")));
+            let (images, only) = (Self::images(&upload.images), self.only_on(upload, &intention.platforms));
+            lines.push(self.say(format!("    in {images}{only}"), format!("    dans {images}{only}")));
         }
         for (package, _, version) in &moves.removed {
             lines.push(self.say(
@@ -440,6 +459,10 @@ impl Words {
                 touched.len() + untouched.len()
             ),
         ));
+        if intention.platforms.len() > 1 {
+            let listed = intention.platforms.iter().map(Architecture::as_str).collect::<Vec<_>>().join(", ");
+            lines.push(self.say(format!("for the architectures {listed}"), format!("pour les architectures {listed}")));
+        }
         lines.extend(self.waiting(*waiting));
         lines
     }
@@ -506,7 +529,11 @@ impl Words {
         }
         parts.push(Part::Heading(self.say("What changes, and why", "Ce qui change, et pourquoi")));
         let item = |(upload, account): (&Upload, &Result<Account, String>)| {
-            format!("`{}` {}: {}", upload.source, Self::from_to(upload), self.why(upload, account))
+            let (why, only) = (self.why(upload, account), self.only_on(upload, &done.intention.platforms));
+            self.say(
+                format!("`{}` {}: {why}{only}", upload.source, Self::from_to(upload)),
+                format!("`{}` {} : {why}{only}", upload.source, Self::from_to(upload)),
+            )
         };
         let mut items: Vec<String> = moves.uploads.iter().zip(accounts).map(item).collect();
         items.extend(moves.removed.iter().map(|(package, _, version)| {
@@ -521,7 +548,7 @@ impl Words {
             ("size", "taille"),
             ("digest", "empreinte"),
         ];
-        let several = done.all.iter().any(|(platform, _)| done.all.first().is_some_and(|(first, _)| first != platform));
+        let several = done.intention.platforms.len() > 1;
         let row = |image: &Rebuilt| {
             vec![
                 if several { format!("{} ({})", image.name, image.platform) } else { image.name.to_string() },
@@ -539,6 +566,15 @@ impl Words {
             format!("New bytes in all, each counted once: {}, where these images have {}.", size(fresh), size(all)),
             format!("Octets nouveaux en tout, chacun compté une fois : {}, sur {} pour ces images.", size(fresh), size(all)),
         )));
+        let indexes = done.indexes.iter().filter(|(name, _)| !untouched.contains(name));
+        let rows: Vec<Vec<String>> = indexes.map(|(name, digest)| vec![name.to_string(), format!("`{digest}`")]).collect();
+        if !rows.is_empty() {
+            parts.push(Part::Text(self.say(
+                "What a registry knows each of them by, all architectures together:",
+                "Ce par quoi un registre connaît chacune, toutes architectures réunies :",
+            )));
+            parts.push(Part::Table(vec![self.say("image", "image"), self.say("digest", "empreinte")], rows));
+        }
         if !untouched.is_empty() {
             let images = Self::images(untouched);
             parts.push(Part::Text(
@@ -546,7 +582,7 @@ impl Words {
             ));
         }
         parts.push(Part::Heading(self.say("What was checked", "Ce qui a été vérifié")));
-        let scripts: std::collections::BTreeSet<&String> = done.images.iter().flat_map(|image| &image.proof.by_scripts).collect();
+        let scripts: BTreeSet<&String> = done.images.iter().flat_map(|image| &image.proof.by_scripts).collect();
         let mut checked = vec![
             self.say(
                 format!("{} tests of the rebuilt images passed.", done.tests.len()),
@@ -564,7 +600,8 @@ impl Words {
         }
         parts.push(Part::List(checked));
         parts.push(Part::Heading(self.say("What is not known", "Ce que l’on ne sait pas")));
-        parts.push(Part::List(vec![
+        let mut unknown: Vec<String> = done.untested.iter().map(|platform| self.untested_report(platform)).collect();
+        unknown.extend([
             self.say(
                 "The holes are those that Debian’s changelogs name. One that no changelog names may have been closed as well, or may still be open.",
                 "Les failles sont celles que citent les journaux de Debian. Une faille qu’aucun journal ne cite peut avoir été corrigée, ou être encore ouverte.",
@@ -573,7 +610,8 @@ impl Words {
                 "Who stands by this rebuild: the signature is in `rebuild.sigstore.json` beside this report; where that file is missing, nobody signed.",
                 "Qui en répond : la signature est dans `rebuild.sigstore.json`, à côté de ce rapport ; si ce fichier manque, personne n’a signé.",
             ),
-        ]));
+        ]);
+        parts.push(Part::List(unknown));
         parts.push(Part::Heading(self.say("What to do next", "Que faire ensuite")));
         parts.push(Part::List(vec![
             self.say("Try it: `parvis demo up`.", "Essayez-la : `parvis demo up`."),

@@ -10,7 +10,7 @@ use parvis::model::digest::DownloadDigest;
 use tempfile::TempDir;
 
 use super::badhttp::Server;
-use super::mkdeb::{ARCHITECTURE, Compression, Deb, OTHER, md5};
+use super::mkdeb::{ARCHITECTURE, Compression, Deb, KIN, OTHER, md5};
 use super::openpgp::{Key, Signer};
 
 /// A suite of the archive.
@@ -34,6 +34,12 @@ impl Suite {
         if self == Self::Security { "debian-security" } else { "debian" }
     }
 }
+
+/// The architectures beside this machine's.
+const OTHERS: [Option<&str>; 2] = [Some(OTHER), KIN];
+
+/// The text of each architecture's index; packages for all stand in that of this machine.
+type Indexes = BTreeMap<&'static str, String>;
 
 /// The archive. Nothing is written before `publish`.
 pub struct Repo {
@@ -82,30 +88,32 @@ impl Repo {
     /// Writes the pool, the indexes and the signed Release files. Indexes of earlier days stay in reach by their hash.
     pub fn publish(&self) -> &Self {
         for (suite, packages) in &self.packages {
-            let (mut index, mut foreign) = (String::new(), String::new());
+            let mut indexes = Indexes::new();
             for (deb, bytes) in packages {
-                let index = if deb.architecture() == OTHER { &mut foreign } else { &mut index };
+                let own = |other: &&str| deb.architecture() == *other;
+                let index = indexes.entry(OTHERS.into_iter().flatten().find(own).unwrap_or(ARCHITECTURE)).or_default();
                 let file = pool_path(deb);
                 write(&self.root.path().join(suite.archive()).join(&file), bytes);
                 index.push_str(&deb.control());
                 let (size, sum, digest) = (bytes.len(), md5(bytes), DownloadDigest::of(bytes));
                 writeln!(index, "Filename: {file}\nSize: {size}\nMD5sum: {sum}\nSHA256: {digest}\n").unwrap();
             }
-            self.publish_indexes(*suite, &index, &foreign);
+            self.publish_indexes(*suite, &indexes);
         }
         self
     }
 
     /// Writes one suite with this text as its index.
     pub fn publish_index(&self, suite: Suite, index: &str) {
-        self.publish_indexes(suite, index, "");
+        self.publish_indexes(suite, &Indexes::from([(ARCHITECTURE, index.to_owned())]));
     }
 
-    /// Writes one suite with the indexes of both architectures.
-    fn publish_indexes(&self, suite: Suite, index: &str, foreign: &str) {
+    /// Writes one suite with the indexes of all architectures.
+    fn publish_indexes(&self, suite: Suite, indexes: &Indexes) {
         let folder = self.folder(suite);
         let mut sums = String::new();
-        for (architecture, index) in [(ARCHITECTURE, index), (OTHER, foreign)] {
+        for architecture in [Some(ARCHITECTURE)].into_iter().chain(OTHERS).flatten() {
+            let index = indexes.get(architecture).map_or("", String::as_str);
             let name = format!("main/binary-{architecture}/Packages");
             writeln!(sums, " {} {} {name}", DownloadDigest::of(index.as_bytes()), index.len()).unwrap();
             for compression in [Compression::Gzip, Compression::Xz] {
@@ -131,7 +139,10 @@ impl Repo {
             ("Date", date(self.date)),
             ("Valid-Until", valid_until.unwrap_or_default()),
             ("Acquire-By-Hash", "yes".to_owned()),
-            ("Architectures", format!("all {ARCHITECTURE} {OTHER}")),
+            (
+                "Architectures",
+                ["all", ARCHITECTURE].into_iter().chain(OTHERS.into_iter().flatten()).collect::<Vec<_>>().join(" "),
+            ),
             ("Components", "main".to_owned()),
             ("Description", "Debian, as the tests have it".to_owned()),
         ];

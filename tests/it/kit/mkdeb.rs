@@ -11,6 +11,9 @@ pub const OTHER: &str = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm
 /// The architecture of the packages that hold programs: that of this machine.
 pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
+/// An architecture whose programs this machine runs as well as its own, where there is one. Packages of it have none all the same.
+pub const KIN: Option<&str> = if cfg!(target_arch = "x86_64") { Some("i386") } else { None };
+
 /// How a member of the package is compressed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
