@@ -131,6 +131,44 @@ pub fn into_layout(
     output::write_layout(folder, &blobs, &index.bytes).map(drop).map_err(from_output)
 }
 
+/// Fetches images, each of one manifest, into one archive in which they have these names. Parts that `have` gives are not fetched.
+pub fn into_archive(
+    wanted: &[(Remote, BlobDigest, String)],
+    have: &dyn Fn(&BlobDigest) -> Option<Vec<u8>>,
+    store: &Store,
+    file: &Path,
+    context: &Context<'_>,
+) -> Answer {
+    let mut images = Vec::new();
+    for (remote, manifest, _) in wanted {
+        let lost = || absent(&remote.name().at(*manifest).to_string());
+        let (media_type, bytes) = remote.document(manifest).map_err(from_repository)?.ok_or_else(lost)?;
+        let descriptor = Descriptor::of(media_type, &bytes);
+        if let Ok(read) = oci::parse_manifest(&bytes) {
+            for blob in read.layers.iter().filter(|blob| store.blob_size(&blob.digest) != Some(blob.size)) {
+                if let Some(bytes) = have(&blob.digest) {
+                    store.put_blob(&bytes).map_err(from_store)?;
+                }
+            }
+        }
+        let top = Top { descriptor: descriptor.clone(), index: None, manifests: vec![descriptor] };
+        images.extend(fetch(remote, &top, store, context)?);
+    }
+    let archived: Vec<ArchivedImage<'_>> = images
+        .iter()
+        .zip(wanted)
+        .map(|(image, (_, _, name))| ArchivedImage {
+            manifest: &image.manifest,
+            config: &image.config,
+            names: vec![name.clone()],
+        })
+        .collect();
+    let write = |out: &mut dyn io::Write| {
+        archive::write_with(&archived, &StoreBlobs(store), None, out).map(drop).map_err(io::Error::other)
+    };
+    output::write_whole(file, write).map_err(from_output)
+}
+
 /// Fetches what is said of the image, and of the images of its index. What cannot be had is left there, and said so: without it the image
 /// is what it is, and `parvis verify` does not find it good.
 fn said_of(remote: &Remote, top: &Top, context: &Context<'_>) -> Result<Along, Failure> {

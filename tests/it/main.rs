@@ -23,6 +23,7 @@ mod layouts;
 mod lock;
 mod native;
 mod news;
+mod numbered;
 mod openpgp;
 mod pipeline;
 mod platforms;

@@ -72,6 +72,26 @@ pub enum Trouble {
         version: String,
         current: String,
     },
+    /// A number was named, and nobody knows where that release is.
+    NoRegistry {
+        version: String,
+    },
+    NotPublished {
+        place: String,
+    },
+    /// The registry has something else under this number.
+    OtherNumber {
+        version: String,
+        place: String,
+    },
+    /// The registry has the release, and no bundle of it for this machine.
+    NoBundleThere {
+        place: String,
+    },
+    /// What is built here is not that rebuild.
+    OtherBuilt {
+        version: String,
+    },
     /// Nobody signed the new version, or nobody is trusted who could have.
     Unverified {
         unsigned: bool,
@@ -83,8 +103,14 @@ impl Trouble {
     /// Returns who has to act.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::NoPrevious | Self::Unverified { unsigned: true, .. } => Kind::No,
+            Self::NoPrevious
+            | Self::NotPublished { .. }
+            | Self::OtherNumber { .. }
+            | Self::NoBundleThere { .. }
+            | Self::Unverified { unsigned: true, .. } => Kind::No,
             Self::NoFile
+            | Self::NoRegistry { .. }
+            | Self::OtherBuilt { .. }
             | Self::SameFolder { .. }
             | Self::OtherStack { .. }
             | Self::Older { .. }
@@ -123,6 +149,27 @@ impl Trouble {
     pub fn message(&self, language: Language) -> String {
         match self {
             Self::NoFile => both!(language, "no new version was named", "aucune nouvelle version n'est indiquée"),
+            Self::NoRegistry { version } => both!(
+                language,
+                "there is no file `{version}`, and it is not known in which registry the release {version} is",
+                "il n'y a pas de fichier `{version}`, et le registre où se trouve la version {version} n'est pas connu"
+            ),
+            Self::NotPublished { place } => {
+                both!(language, "there is no release `{place}`", "il n'y a pas de version `{place}`")
+            }
+            Self::OtherNumber { version, place } => both!(
+                language,
+                "refused, E04: `{place}` is signed as the release {version}",
+                "refusé, E04 : `{place}` est signé comme version {version}"
+            ),
+            Self::NoBundleThere { place } => {
+                both!(language, "`{place}` has no bundle for this machine", "`{place}` n'a pas de livraison pour cette machine")
+            }
+            Self::OtherBuilt { version } => both!(
+                language,
+                "what is built in this project is not the rebuild {version}",
+                "ce qui est construit dans ce projet n'est pas la reconstruction {version}"
+            ),
             Self::SameFolder { folder } => both!(
                 language,
                 "the new version is in `{folder}`, from which the present one runs",
@@ -233,6 +280,29 @@ impl Trouble {
                 language,
                 "name the folder or the .tar that you downloaded: `parvis demo upgrade FILE`",
                 "indiquez le dossier ou le .tar que vous avez téléchargé : `parvis demo upgrade FICHIER`"
+            ),
+            Self::NoRegistry { .. } => both!(
+                language,
+                "name the .tar that you downloaded, or say where it is: `parvis demo upgrade 1.5.0 --in registry.example/parish`",
+                "indiquez le .tar que vous avez téléchargé, ou dites où elle est : `parvis demo upgrade 1.5.0 --in registry.example/paroisse`"
+            ),
+            Self::NotPublished { .. } => both!(
+                language,
+                "check the number, and the registry that `--in` names",
+                "vérifiez le numéro, et le registre qu'indique `--in`"
+            ),
+            Self::OtherNumber { .. } => {
+                both!(language, "do not use it; ask the publisher", "ne l'utilisez pas ; demandez à l'éditeur")
+            }
+            Self::NoBundleThere { .. } => both!(
+                language,
+                "download the .tar for this machine, and name that",
+                "téléchargez le .tar pour cette machine, et indiquez-le"
+            ),
+            Self::OtherBuilt { .. } => both!(
+                language,
+                "the newest rebuild is the one that can be tried; `parvis rebuild` finishes one that was interrupted",
+                "seule la dernière reconstruction peut être essayée ; `parvis rebuild` termine celle qui a été interrompue"
             ),
             Self::SameFolder { .. } => both!(
                 language,
@@ -355,7 +425,9 @@ pub enum Say {
     AskLoss { version: String },
     AskValue { question: String, default: String },
     Verified { product: String, version: String, name: String, key: String },
+    VerifiedRebuild { what: String },
     NotVerified { cause: String },
+    Fetches { place: String },
     AskUnverified { cause: String, yes: &'static str },
 }
 
@@ -438,6 +510,12 @@ impl Say {
                 "genuine: {product} {version}, signed by {name} ({key})",
                 "authentique : {product} {version}, signé par {name} ({key})"
             ),
+            Self::VerifiedRebuild { what } => both!(language, "genuine: {what}", "authentique : {what}"),
+            Self::Fetches { place } => both!(
+                language,
+                "fetching what the present version lacks from {place}",
+                "récupération depuis {place} de ce qui manque à la version actuelle"
+            ),
             Self::NotVerified { cause } => {
                 both!(language, "goes on unverified ({cause})", "continue sans vérification ({cause})")
             }
@@ -462,6 +540,11 @@ mod tests {
         let undone = |way| Trouble::Undone { way, from: text("1.4.0"), to: text("1.5.0"), cause: text("cause") };
         vec![
             Trouble::NoFile,
+            Trouble::NoRegistry { version: text("1.5.0") },
+            Trouble::NotPublished { place: text("r.example/p/release:1.5.0") },
+            Trouble::OtherNumber { version: text("1.6.0"), place: text("r.example/p/release:1.5.0") },
+            Trouble::NoBundleThere { place: text("r.example/p/release:1.5.0") },
+            Trouble::OtherBuilt { version: text("1.4.0-sec.1") },
             Trouble::SameFolder { folder: text("/p") },
             Trouble::OtherStack { name: text("a"), own: text("b") },
             Trouble::Older { version: text("1.3.0"), own: text("1.4.0") },
@@ -527,7 +610,9 @@ mod tests {
             Say::AskLoss { version: text("1.4.0") },
             Say::AskValue { question: text("Which port?"), default: text("8443") },
             Say::Verified { product: text("parish"), version: text("1.5.0"), name: text("maker"), key: text("ABCD") },
+            Say::VerifiedRebuild { what: text("1.5.0-sec.1: rebuilt") },
             Say::NotVerified { cause: text("cause") },
+            Say::Fetches { place: text("registry.example/parish") },
             Say::AskUnverified { cause: text("cause"), yes: "yes" },
         ];
         let mut shown = String::new();

@@ -6,6 +6,7 @@ mod changing;
 mod images;
 mod look;
 mod machine;
+mod obtain;
 mod place;
 mod sealing;
 mod start;
@@ -15,6 +16,7 @@ pub mod words;
 
 use std::path::PathBuf;
 
+use super::registry::Reach;
 use super::{Answer, Context};
 
 #[derive(Debug, clap::Args)]
@@ -99,8 +101,15 @@ struct Copy {
 
 #[derive(Debug, clap::Args)]
 struct Upgrade {
-    /// The new version that you downloaded: its folder, or the .tar of it; without one, an interrupted upgrade goes on
+    /// The new version: the .tar that you downloaded or its folder; or only its number (`1.5.0`), which is fetched from where the
+    /// present one is from; or `REGISTRY/PREFIX:NUMBER`; in a project also a rebuild (`1.4.0-sec.1`). Without one, an interrupted upgrade goes on
+    #[arg(value_name = "FILE|RELEASE")]
     file: Option<PathBuf>,
+    /// Registry, perhaps with a path, that has the release of that number (default: the one that the present version is from)
+    #[arg(long = "in", value_name = "REGISTRY/PREFIX")]
+    kept_in: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
     /// Take a version that nobody signed, or whose signature cannot be judged because no key is trusted on this machine
     #[arg(long)]
     unverified: bool,

@@ -9,6 +9,7 @@ use super::backup::Wanted;
 use super::change_words::{Say, Trouble};
 use super::changing::{Changing, page};
 use super::machine::Machine;
+use super::obtain::{Obtained, obtain};
 use super::place::{Place, Previous, Voice};
 use super::words::{Line, Problem};
 use super::{Arguments, Rollback, Upgrade, look, stop};
@@ -30,6 +31,7 @@ pub fn upgrade(arguments: &Arguments, upgrade: &Upgrade, context: &Context<'_>) 
     let named = |file: &Path| Place::named(&context.folder.join(file), voice);
     if let Some(journal) = from.under_way()? {
         if let Some(file) = &upgrade.file
+            && file.as_os_str() != journal.to.version.as_str()
             && named(file)?.folder.path() != journal.to.folder
         {
             return Err(voice.change(Trouble::UnderWay { version: journal.to.version }));
@@ -41,19 +43,24 @@ pub fn upgrade(arguments: &Arguments, upgrade: &Upgrade, context: &Context<'_>) 
         return Err(voice.problem(Problem::HalfRestored { file }));
     }
     let file = upgrade.file.as_ref().ok_or_else(|| voice.change(Trouble::NoFile))?;
-    let path = context.folder.join(file);
+    // The running version is asked for by its number as well.
+    if from.manifest.version.as_str() == file.as_os_str() && !context.folder.join(file).exists() {
+        return same(&from, &from, context);
+    }
+    let Obtained { path, verified } = obtain(file, &from, upgrade, voice, context)?;
+    let target = path.display().to_string();
     // What is unpacked is verified before.
     let packed = !path.is_dir();
     if packed {
-        genuine(&path, upgrade, voice, context)?;
+        genuine(What::Target(&target), upgrade, voice, context)?;
     }
-    let to = named(file)?;
+    let to = Place::named(&path, voice)?;
     if to.digest == from.digest {
         return same(&from, &to, context);
     }
     fits(&from, &to)?;
-    if !packed {
-        genuine(&path, upgrade, voice, context)?;
+    if !packed && !verified {
+        genuine(What::Target(&target), upgrade, voice, context)?;
     }
     intact(&to)?;
     let previous = from.memory.previous.as_ref().map(|previous| previous.backup.clone());
@@ -189,14 +196,30 @@ fn fits(from: &Place, to: &Place) -> Result<(), Failure> {
 /// Verifies whose the new version is, as `parvis verify` does; nothing was touched yet.
 ///
 /// A bad verdict ends it. Where nobody signed, or nobody is trusted here, a person may decide: that is said and asked, never assumed.
-fn genuine(path: &Path, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
-    let shown = path.display().to_string();
-    let demand = Demand { product: None, older: upgrade.allow_older, older_option: "--allow-older" };
-    let (unsigned, failure) = match verify::genuine(What::Target(&shown), &demand, context) {
+pub fn genuine(what: What<'_>, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
+    let good = verify::genuine(what, &demand(upgrade), context).map(|good| {
+        let (product, version) = (good.release.product.to_string(), good.release.version.to_string());
+        let (name, key) = (good.signer.name, good.signer.key.to_string());
+        Say::Verified { product, version, name, key }.text(context.language)
+    });
+    taken(good, upgrade, voice, context)
+}
+
+/// Verifies a security rebuild of the project likewise.
+pub fn genuine_rebuild(folder: &Path, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
+    let what = verify::genuine_rebuild(&folder.display().to_string(), &demand(upgrade), context);
+    taken(what.map(|what| Say::VerifiedRebuild { what }.text(context.language)), upgrade, voice, context)
+}
+
+fn demand(upgrade: &Upgrade) -> Demand {
+    Demand { product: None, older: upgrade.allow_older, older_option: "--allow-older" }
+}
+
+/// Says what was found; what nobody can judge is asked about.
+fn taken(found: Result<String, Doubt>, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
+    let (unsigned, failure) = match found {
         Ok(good) => {
-            let (product, version) = (good.release.product.to_string(), good.release.version.to_string());
-            let (name, key) = (good.signer.name, good.signer.key.to_string());
-            context.screen.note(&Say::Verified { product, version, name, key }.text(context.language));
+            context.screen.note(&good);
             return Ok(());
         }
         Err(Doubt::Verdict(failure)) => return Err(failure),

@@ -315,6 +315,16 @@ fn records(workplace: &Workplace) -> Result<BTreeMap<Name, Record>, Failure> {
     Ok(records)
 }
 
+/// Reads the record of one rebuild; nothing where there is none.
+pub fn record(workplace: &Workplace, name: Name) -> Result<Option<Record>, Failure> {
+    Ok(records(workplace)?.remove(&name))
+}
+
+/// Returns the digest of the project's lock.
+pub fn lock_of(workplace: &Workplace) -> Result<Option<FileDigest>, Failure> {
+    Ok(workplace.folder.read(LOCK_FILE, RECORD_LIMIT)?.map(|bytes| FileDigest::of(&bytes)))
+}
+
 /// Returns the names that were given to rebuilds, here or in published releases.
 fn names(workplace: &Workplace) -> Result<Vec<Name>, Failure> {
     let rebuilds = workplace.folder.entries(FOLDER)?;

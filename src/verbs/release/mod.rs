@@ -5,7 +5,7 @@
 
 mod delta;
 mod documents;
-mod downloads;
+pub mod downloads;
 pub mod kept;
 pub mod prepare;
 pub mod promote;
@@ -36,7 +36,7 @@ use crate::model::digest::FileDigest;
 use crate::model::name::{Architecture, ImageName, InvalidName, Tag};
 use crate::model::number::Number;
 use crate::model::release::{FORMAT, Release, ReleasedSbom};
-use crate::model::releases::{FOLDER, Record, ReleasedImage, ReleasedPlatform};
+use crate::model::releases::{FOLDER, Record, ReleasedFile, ReleasedImage, ReleasedPlatform};
 use crate::screen::{size, table};
 use crate::trust::{self, key::SigningKey};
 
@@ -150,7 +150,9 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
             let planned: Vec<&Planned<'_>> = made.iter().map(|made| &made.planned).collect();
             registry.send(publication, &release, &planned, &store, &key)?;
             registry.keep(&kept::all(planned.iter().copied(), context), &tag, &store)?;
-            let public: Vec<&Written> = seals.iter().chain(&written).chain(lists()).collect();
+            // What a demo is upgraded with: the images are in the registry anyway.
+            let bundles = small_downloads(&wholes, &folder)?;
+            let public: Vec<&Written> = seals.iter().chain(&written).chain(lists()).chain(&bundles).collect();
             registry.announce(&public, &tag)?;
             registry.move_tags(publication)?;
         }
@@ -266,6 +268,19 @@ fn released(name: &ImageName, made: &[Made<'_>]) -> Result<ReleasedImage, Failur
         _ => oci::write_index(&descriptors).map_err(|error| Failure::bug("an index cannot be written").because(error))?.digest,
     };
     Ok(ReleasedImage { name: name.clone(), digest, platforms })
+}
+
+/// Reads the downloads without images.
+fn small_downloads(wholes: &[ReleasedFile], folder: &std::path::Path) -> Result<Vec<Written>, Failure> {
+    let small = wholes.iter().filter(|whole| whole.name.ends_with("-compose.tar"));
+    small
+        .map(|whole| {
+            let path = folder.join(&whole.name);
+            let bytes = std::fs::read(&path)
+                .map_err(|error| Failure::world(format!("cannot read `{}`", path.display())).because(error))?;
+            Ok(Written { name: whole.name.clone(), bytes })
+        })
+        .collect()
 }
 
 /// Writes the record of the release, its lock and what is signed of it into the project, to be committed: so whoever has the project

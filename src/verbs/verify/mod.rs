@@ -179,21 +179,44 @@ impl From<Doubt> for Failure {
 
 /// Verifies a release as `parvis verify` does, for a verb that is going to use it, and remembers it where it is good.
 pub fn genuine(what: What<'_>, demand: &Demand, context: &Context<'_>) -> Result<GoodRelease, Doubt> {
+    judged(what, demand, context, |inquiry| inquiry.release.take())
+}
+
+/// Verifies a security rebuild likewise, from its folder back to the release; returns who made it of what, in words.
+pub fn genuine_rebuild(folder: &str, demand: &Demand, context: &Context<'_>) -> Result<String, Doubt> {
+    judged(What::Target(folder), demand, context, |inquiry| {
+        let (name, by, before) = inquiry.last_rebuild()?;
+        Some(Check::Rebuild { name, by: by.clone(), before }.text(context.language))
+    })
+}
+
+/// Verifies something, and takes out of the inquiry what it was found to be.
+fn judged<T>(
+    what: What<'_>,
+    demand: &Demand,
+    context: &Context<'_>,
+    found: impl FnOnce(&mut Inquiry<'_>) -> Option<T>,
+) -> Result<T, Doubt> {
     let arguments = Arguments::of_another_verb(demand.product.clone(), demand.older);
     let mut inquiry = Inquiry::new(&arguments, context).map_err(Doubt::Verdict)?;
     let asked = match what {
         What::Target(target) => inquiry.ask(target),
         What::Statement { bytes, keyring, name } => inquiry.ask_statement(bytes, keyring, name),
     };
-    let finding = match (asked, inquiry.release.take()) {
-        (Ok(()), Some(release)) => {
-            remember(&Memory::new(&context.state), &release).map_err(Doubt::Verdict)?;
-            return Ok(release);
+    let finding = match asked {
+        Ok(()) => {
+            let release = inquiry.release.clone();
+            if let Some(found) = found(&mut inquiry) {
+                if let Some(release) = &release {
+                    remember(&Memory::new(&context.state), release).map_err(Doubt::Verdict)?;
+                }
+                return Ok(found);
+            }
+            // Signatures of images alone say neither which version they are nor that they belong together.
+            Finding::NoSignature { place: shown(what), others: vec!["signature".to_owned()] }
         }
-        // Signatures of images alone say neither which version they are nor that they belong together.
-        (Ok(()), None) => Finding::NoSignature { place: shown(what), others: vec!["signature".to_owned()] },
-        (Err(Stop::Failure(failure)), _) => return Err(Doubt::Verdict(failure)),
-        (Err(Stop::Finding(finding)), _) => finding,
+        Err(Stop::Failure(failure)) => return Err(Doubt::Verdict(failure)),
+        Err(Stop::Finding(finding)) => finding,
     };
     let language = context.language;
     let mut failure = refusal(&finding, language);
