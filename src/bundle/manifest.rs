@@ -20,6 +20,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
+use super::settings::Settings;
 use crate::image::canonical::{self, JsonError};
 use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::name::{ImageName, PartName, Tag, VariableName, is_ipv4};
@@ -391,6 +392,21 @@ impl Contents {
         self.check_files()
     }
 
+    /// Returns the first setting with which something else would be started than the bundle has: another image, or another compose file or
+    /// engine, whose names compose takes from `.env` as well. All others are the user's.
+    #[must_use]
+    pub fn misled_by<'a>(&self, settings: &'a Settings) -> Option<(&'a str, &'a str)> {
+        let value = |name: &'a str| settings.get(name).map(|value| (name, value));
+        settings.names().filter_map(value).find(|(name, value)| {
+            let leads = ["COMPOSE_", "DOCKER_", "CONTAINER_", "PODMAN_"].iter().any(|prefix| name.starts_with(prefix));
+            let is_own = |image: &BundledImage| {
+                *value == image.reference || [image.config, image.manifest].iter().any(|digest| digest.to_string() == *value)
+            };
+            let image = self.images.iter().find(|image| image.variable.as_str() == *name);
+            image.map_or(leads && *name != "COMPOSE_PROJECT_NAME", |image| !is_own(image))
+        })
+    }
+
     /// Returns the variables of the parameters.
     fn variables(&self) -> Result<BTreeSet<&str>, String> {
         unique("image", self.images.iter().map(|image| image.name.as_str()))?;
@@ -667,6 +683,31 @@ mod tests {
 
     use super::testing::sample;
     use super::*;
+
+    #[test]
+    fn settings_that_start_something_else_are_found() {
+        let bundle = sample();
+        let misled = |text: &str| {
+            let settings = Settings::parse(text).unwrap();
+            bundle.misled_by(&settings).map(|(name, value)| format!("{name}={value}"))
+        };
+        let own = BlobDigest::of(b"x");
+        for harmless in [
+            "PORT=1\nOTHER=2\nCOMPOSE_PROJECT_NAME=mine\nCOMPOSE_FILE=\n".to_owned(),
+            format!("PARVIS_IMAGE_WEB={own}\nPARVIS_IMAGE_INIT=example.org:5000/parish/init:1.4.0\n"),
+        ] {
+            assert_eq!(misled(&harmless), None, "{harmless}");
+        }
+        for bad in [
+            "COMPOSE_FILE=other.yaml",
+            "DOCKER_HOST=tcp://other.example",
+            "PARVIS_IMAGE_WEB=example.org:5000/parish/init:1.4.0",
+            "PARVIS_IMAGE_WEB=other.example/web:1.4.0",
+            "PARVIS_IMAGE_INIT=sha256:ab",
+        ] {
+            assert_eq!(misled(&format!("PORT=1\n{bad}\n")).as_deref(), Some(bad));
+        }
+    }
 
     #[test]
     fn what_is_written_reads_back_and_has_one_form() {

@@ -464,6 +464,11 @@ fn every_change_of_a_download_is_refused() {
     // The settings are the user's.
     fs::write(inside(".env"), "PORT=1\n").unwrap();
     world.verdict(&[&release.path("hello")], None);
+    // They are not where compose would start something else with them.
+    for bad in ["COMPOSE_FILE=/tmp/other.yaml\n", "DOCKER_HOST=tcp://other.example\n", "<html>\n"] {
+        fs::write(inside(".env"), format!("PORT=1\n{bad}")).unwrap();
+        world.verdict(&[&release.path("hello")], Some("E03"));
+    }
     fs::remove_file(inside(".env")).unwrap();
 
     release.tar();

@@ -20,6 +20,7 @@ use super::registry::{Reach, reference};
 use super::sign::repository_of;
 use super::{Answer, Context, in_language};
 use crate::bundle::manifest::{self, MANIFEST, SETTINGS};
+use crate::bundle::settings::Settings;
 use crate::edge::keys::{self, KeysError, Memory, TrustFolder};
 use crate::edge::layout::{self, ArchiveFile, Handed, LayoutFolder};
 use crate::edge::registry::Access;
@@ -528,7 +529,14 @@ impl<'a> Inquiry<'a> {
             }
         }
         self.checked(Check::Images { count: bundle.images.len() });
-        Ok(())
+        // The settings are the user's, as long as they start what was signed.
+        let text = small(folder, SETTINGS)?.unwrap_or_default();
+        let unlisted = |what: String| Finding::Unlisted { name: format!("{SETTINGS}: {what}") };
+        let settings = Settings::parse(&String::from_utf8_lossy(&text)).map_err(|error| unlisted(error.line.to_string()))?;
+        match bundle.misled_by(&settings) {
+            Some((name, value)) => Err(unlisted(format!("{name}={}", crate::model::problem::shown(value))).into()),
+            None => Ok(()),
+        }
     }
 
     fn in_tar(&mut self, path: &Path, files: &TarFiles<'_, ArchiveFile>, name: Option<&str>) -> Result<(), Stop> {
