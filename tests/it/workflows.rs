@@ -70,6 +70,34 @@ fn every_command_line_of_parvis_in_a_workflow_is_one_that_it_takes() {
     assert!(!is_accepted(&words("build --cache-fromm x")) && !is_accepted(&words("releas 1.4.0")));
 }
 
+/// Whether a step gives commands to git, itself or in the script that it calls.
+fn needs_git(step: &Value) -> bool {
+    let run = step["run"].as_str().unwrap_or_default();
+    run.contains("prepare.sh") || run.lines().any(|line| line.trim().starts_with("git "))
+}
+
+#[test]
+fn a_container_has_git_before_the_checkout_of_a_job_that_needs_it() {
+    let mut tried = 0;
+    for (name, _, workflow) in workflows() {
+        for (job, about) in workflow["jobs"].as_object().unwrap() {
+            let steps = about["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if about["container"].is_null() || !steps.iter().any(needs_git) {
+                continue;
+            }
+            let checkout =
+                steps.iter().position(|step| step["uses"].as_str().is_some_and(|uses| uses.contains("/checkout@"))).unwrap();
+            let installs = |step: &Value| {
+                let run = step["run"].as_str().unwrap_or_default();
+                run.contains("apt-get install") && run.split_whitespace().any(|word| word == "git")
+            };
+            assert!(steps[..checkout].iter().any(installs), "{name}: `{job}` gets no `.git`");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 3, "{tried}");
+}
+
 #[test]
 fn workflows_pin_actions_and_put_nothing_from_outside_into_the_text_of_a_command() {
     for (name, text, workflow) in workflows() {
