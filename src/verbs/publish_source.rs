@@ -27,8 +27,11 @@ use crate::trust::bundle::LIMIT;
 use crate::trust::key::SigningKey;
 use crate::trust::ssh;
 
-/// Private things that are named; what there is more is counted.
+/// Files that are named; what there is more is left out.
 const MOST: usize = 10;
+
+/// Private addresses that are named, each once: a list of what may be seen is made of them. What there is more is counted.
+const MOST_PRIVATE: usize = 50;
 
 /// The branch that stands at the newest version.
 const BRANCH: &str = "refs/heads/main";
@@ -234,17 +237,28 @@ fn hosts(project: &Project, keys: &BTreeSet<PrivateKey>) -> BTreeSet<String> {
 
 /// Refuses to publish what is private.
 fn no_private(editions: &[Edition<'_>]) -> Answer {
-    let found: Vec<String> = editions
-        .iter()
-        .flat_map(|edition| edition.private.iter().map(|private| (edition.record.version, private)))
-        .map(|(number, Private { path, line, what })| format!("{}:{line}: `{what}` (in {number})", shown(path)))
-        .collect();
-    if found.is_empty() {
+    // By what would be seen: who has to decide on each wants it once, and all of it.
+    let mut places: BTreeMap<&str, Vec<(Number, &Private)>> = BTreeMap::new();
+    for edition in editions {
+        for private in &edition.private {
+            places.entry(&private.what).or_default().push((edition.record.version, private));
+        }
+    }
+    if places.is_empty() {
         return Ok(());
     }
-    let more = found.len().saturating_sub(MOST);
-    let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
-    let listed = found.iter().take(MOST).cloned().collect::<Vec<_>>().join("\n");
+    let line = |(what, places): (&&str, &Vec<(Number, &Private)>)| {
+        let (number, Private { path, line, .. }) = places[0];
+        let more = match places.len() - 1 {
+            0 => String::new(),
+            1 => ", and in one more place".to_owned(),
+            more => format!(", and in {more} more places"),
+        };
+        format!("{}:{line}: `{what}` (in {number}){more}", shown(path))
+    };
+    let more = places.len().saturating_sub(MOST_PRIVATE);
+    let more = if more > 0 { format!("\nand {more} others") } else { String::new() };
+    let listed = places.iter().take(MOST_PRIVATE).map(line).collect::<Vec<_>>().join("\n");
     Err(Failure::no(format!("private addresses would be published:\n{listed}{more}")).hint(format!(
         "under `source:` in {PROJECT}, `keys: [registry, mirrors]` takes these keys out of it, `without:` leaves files at home, and `allow:` \
          lists what may be seen"

@@ -1,9 +1,12 @@
 //! `parvis publish-source`: versions in a git repository that holds nothing else.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use parvis::model::project::{Project, SourceRule};
+use parvis::plan::source::search;
 use serde_json::Value;
 
 use crate::kit::badreg::Registry;
@@ -125,6 +128,35 @@ fn a_published_version_is_one_commit_with_a_signed_tag_and_builds_to_the_same_di
 }
 
 #[test]
+fn this_repository_shows_nothing_private_but_what_its_own_rule_lets_through() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(here.join("parvis.yaml")).unwrap();
+    let rule = Project::parse("parvis.yaml", &text).unwrap().source;
+    // Also where this is no repository, as in an archive of it.
+    let without = ["target", "out", ".git", "releases"].map(|name| here.join(name));
+    let mut folders = vec![here.to_owned()];
+    let (mut private, mut seen) = (Vec::new(), BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() && !without.contains(&path) {
+                folders.push(path.clone());
+            }
+            if !path.is_file() || path == here.join("parvis.yaml") {
+                continue;
+            }
+            let (name, content) = (path.strip_prefix(here).unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
+            let all = search(&name, &content, &SourceRule::default(), &BTreeSet::new());
+            seen.extend(all.into_iter().map(|private| private.what));
+            private.extend(search(&name, &content, &rule, &BTreeSet::new()));
+        }
+    }
+    assert!(private.is_empty(), "name what may be seen under `source:` in parvis.yaml: {private:?}");
+    let unused: Vec<&String> = rule.allow.difference(&seen).collect();
+    assert!(unused.is_empty(), "`source:` in parvis.yaml names what stands nowhere: {unused:?}");
+}
+
+#[test]
 fn what_is_private_or_was_published_otherwise_is_refused() {
     let registry = Registry::honest();
     let (maker, _) = two_releases(&registry);
@@ -139,7 +171,9 @@ fn what_is_private_or_was_published_otherwise_is_refused() {
     };
     rule("source: {keys: [registry]}\n");
     let said = publish(&[], 1);
-    assert!(said.contains("notes/todo.txt:1: `10.1.2.3` (in 1.0.0)") && said.contains("hint: under `source:`"), "{said}");
+    // Each once, with where it stands first: it is in both versions.
+    let line = "notes/todo.txt:1: `10.1.2.3` (in 1.0.0), and in one more place\n";
+    assert!(said.contains(line) && said.contains("hint: under `source:`"), "{said}");
     rule("source: {without: [notes]}\n");
     let said = publish(&[], 1);
     assert!(said.contains("`registry.parish.lan` (in 1.0.0)"), "{said}");
