@@ -4,9 +4,13 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use super::process::Patience;
-use super::{ANSWER, Engine, EngineError, Run, WORK};
+use super::{Engine, EngineError, Run, WORK};
+
+/// How long compose may take to say its version: that of Debian 12 is a program of Python, which a small or busy machine starts slowly.
+const START: Patience = Patience::Whole(Duration::from_secs(90));
 
 /// A version as three numbers; what stands behind them is not compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,17 +49,35 @@ impl Compose {
     /// Finds the newest compose that works with this engine.
     ///
     /// # Errors
-    /// [`EngineError::NoCompose`] where there is none.
+    /// [`EngineError::NoCompose`] where there is none, [`EngineError::Silent`] where one is there and does not answer.
     pub fn find(engine: &Engine) -> Result<Self, EngineError> {
         let beside = if engine.name() == "podman" { "podman-compose" } else { "docker-compose" };
-        let found = [(engine.program.as_str(), true), (beside, false)].into_iter().filter_map(|(program, plugin)| {
-            let mut arguments = if plugin { vec!["compose"] } else { Vec::new() };
+        Self::newest(&[(engine.program.as_str(), true), (beside, false)], START)?
+            .ok_or_else(|| EngineError::NoCompose { program: engine.program.clone() })
+    }
+
+    /// Returns the newest of these programs that says its version.
+    fn newest(programs: &[(&str, bool)], patience: Patience) -> Result<Option<Self>, EngineError> {
+        let (mut found, mut silent) = (None::<Self>, None);
+        for (program, plugin) in programs {
+            let mut arguments = if *plugin { vec!["compose"] } else { Vec::new() };
             arguments.extend(["version", "--short"]);
             let arguments = arguments.into_iter().map(Into::into).collect();
-            let said = Run { program, action: "compose version", arguments, hidden: &[], patience: ANSWER }.answer().ok()?;
-            Some(Self { program: program.to_owned(), plugin, version: Version::find(&said)? })
-        });
-        found.max_by_key(|compose| compose.version).ok_or_else(|| EngineError::NoCompose { program: engine.program.clone() })
+            match (Run { program, action: "compose version", arguments, hidden: &[], patience }).answer() {
+                Ok(said) => {
+                    let other =
+                        Version::find(&said).map(|version| Self { program: (*program).to_owned(), plugin: *plugin, version });
+                    found = found.into_iter().chain(other).max_by_key(|compose| compose.version);
+                }
+                Err(error @ EngineError::Silent { .. }) => silent = Some(error),
+                // It is not there, or no plugin.
+                Err(_) => {}
+            }
+        }
+        match (found, silent) {
+            (None, Some(error)) => Err(error),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Returns how a person would type it.
@@ -141,6 +163,16 @@ mod tests {
             assert_eq!(Version::find(said), version, "{said}");
         }
         assert!(Version(2, 26, 1) > Version(2, 3, 4));
+    }
+
+    #[test]
+    fn a_compose_that_does_not_answer_is_not_one_that_is_missing() {
+        let newest = |programs: &[(&str, bool)]| Compose::newest(programs, Patience::Whole(Duration::from_millis(300)));
+        let (_folder, hangs) = engine("exec sleep 60");
+        let (_other, answers) = engine("echo 1.29.2");
+        assert!(matches!(newest(&[(&hangs.program, true)]), Err(EngineError::Silent { .. })));
+        assert_eq!(newest(&[(&hangs.program, true), (&answers.program, false)]).unwrap().unwrap().version, Version(1, 29, 2));
+        assert_eq!(newest(&[("/nowhere/docker-compose", false)]).unwrap(), None);
     }
 
     #[test]

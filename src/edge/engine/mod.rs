@@ -56,7 +56,8 @@ impl EngineError {
             Self::None | Self::Absent { .. } => {
                 "images are built without one; to run them, install it: `apt-get install podman` or `docker.io`".into()
             }
-            Self::Daemon { .. } | Self::Silent { .. } => "start it: `systemctl start docker`, and see `systemctl status docker`".into(),
+            Self::Daemon { .. } => "start it: `systemctl start docker`, and see `systemctl status docker`".into(),
+            Self::Silent { .. } => "this machine is busy, or something hangs: try again, and see `systemctl status docker`".into(),
             Self::Permission { .. } => {
                 "join the group `docker` (`adduser YOU docker`, then log in anew), use `sudo`, or use podman, which needs no rights".into()
             }

@@ -530,10 +530,15 @@ fn engine_hint(error: &EngineError, language: Language) -> Option<String> {
             "install it as the administrator: `apt-get install docker.io docker-compose`",
             "installez-le en tant qu'administrateur : `apt-get install docker.io docker-compose`"
         ),
-        EngineError::Daemon { .. } | EngineError::Silent { .. } => both!(
+        EngineError::Daemon { .. } => both!(
             language,
             "start it as the administrator: `systemctl start docker`",
             "démarrez-le en tant qu'administrateur : `systemctl start docker`"
+        ),
+        EngineError::Silent { .. } => both!(
+            language,
+            "this machine is busy, or something hangs: try again in a moment; if that does not help, as the administrator: `systemctl restart docker`",
+            "cette machine est occupée, ou quelque chose est bloqué : réessayez dans un moment ; sinon, en tant qu'administrateur : `systemctl restart docker`"
         ),
         EngineError::Permission { .. } => both!(
             language,
