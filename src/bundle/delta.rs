@@ -38,9 +38,9 @@ pub fn readme(delta: &Delta, folder: &str) -> String {
          \x20   tar -xf {folder}.tar\n\
          \x20   sh {folder}/{SCRIPT} {from}.tar\n\
          \n\
-         Both refuse an older archive that is another one, and files that were damaged on the way; the old archive stays as it is. Who signed\n\
-         the release is what `parvis verify` says; the script does not know. In place of the older archive, the folder that it was unpacked\n\
-         to is as good.\n\
+         Both compare what they take from the older archive with its digest, and refuse another archive and files that were damaged on the\n\
+         way: they make {to}.tar as it was released, or nothing. The old archive stays as it is. Who signed the release is what\n\
+         `parvis verify` says; the script does not know. In place of the older archive, the folder that it was unpacked to is as good.\n\
          \n\
          DE {from}.tar À {to}.tar\n\
          \n\
@@ -54,9 +54,10 @@ pub fn readme(delta: &Delta, folder: &str) -> String {
          \x20   tar -xf {folder}.tar\n\
          \x20   sh {folder}/{SCRIPT} {from}.tar\n\
          \n\
-         Tous deux refusent une autre archive que l'ancienne, et des fichiers abîmés en route ; l'ancienne archive reste telle quelle. Qui a\n\
-         signé la version, c'est `parvis verify` qui le dit ; le script ne le sait pas. À la place de l'ancienne archive, le dossier où elle a\n\
-         été décompressée convient aussi.\n"
+         Tous deux comparent à son empreinte ce qu'ils prennent de l'ancienne archive, et refusent une autre archive et des fichiers abîmés\n\
+         en route : ils font {to}.tar telle qu'elle a été publiée, ou rien. L'ancienne archive reste telle quelle. Qui a signé la version,\n\
+         c'est `parvis verify` qui le dit ; le script ne le sait pas. À la place de l'ancienne archive, le dossier où elle a été\n\
+         décompressée convient aussi.\n"
     )
 }
 

@@ -1,10 +1,12 @@
 //! `parvis release`, `promote`, `yank` and builds from kept packages: numbered sets in a registry.
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use parvis::model::digest::FileDigest;
 use serde_json::Value;
 
 use crate::kit::badreg::{Act, Registry, Setup};
@@ -302,6 +304,69 @@ fn a_difference_and_the_older_download_give_the_newer_one_byte_for_byte() {
     }
 }
 
+/// Returns bytes of which one is another.
+fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] ^= 1;
+    bytes
+}
+
+/// Returns where the largest blob stands that a difference takes from the older download.
+fn taken(delta: &Path, older: &[u8]) -> Range<usize> {
+    let folder = delta.file_stem().unwrap().to_str().unwrap();
+    let list = String::from_utf8(of_tar(delta, &format!("{folder}/delta.txt"))).unwrap();
+    let blobs = list.lines().filter_map(|line| line.strip_prefix("old ")?.split_once(' '));
+    let (size, digest) = blobs.map(|(digest, size)| (size.parse::<usize>().unwrap(), digest)).max().unwrap();
+    let is_it = |at: &usize| older.get(*at..at + size).is_some_and(|bytes| FileDigest::of(bytes).to_string() == digest);
+    let start = (0..older.len()).step_by(512).find(is_it).unwrap();
+    start..start + size
+}
+
+#[test]
+fn whatever_byte_of_the_older_download_is_another_one_the_newer_is_exact_or_refused() {
+    let maker = Maker::new();
+    let registry = Registry::honest();
+    maker.release(&registry, &["release", "1.0.0"], 0);
+    maker.project.write("images/app/welcome.txt", "welcome again\n");
+    maker.commit();
+    maker.release(&registry, &["release", "1.1.0", "--delta-from", "1.0.0"], 0);
+    let ((old, _), (new, name)) = (maker.download("1.0.0"), maker.download("1.1.0"));
+    let delta = new.with_file_name(format!("{name}-from-1.0.0.tar"));
+    let (kept, whole) = (fs::read(&old).unwrap(), fs::read(&new).unwrap());
+    let place = tempfile::tempdir().unwrap();
+    unpack(&delta, place.path());
+    let unpacked = place.path().join(delta.file_stem().unwrap());
+    let (older, target) = (place.path().join("older.tar"), place.path().join("new.tar"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    // Both look at what they take, and neither at what they do not: padding, and blobs that only the older images had.
+    let tried = |at: usize| {
+        fs::write(&older, flipped(&kept, at)).unwrap();
+        let check = |(good, said): (bool, String)| {
+            assert_eq!(good, target.exists(), "byte {at}: {said}");
+            assert!(!good || fs::read(&target).unwrap() == whole, "byte {at} gives something else");
+            let _ = fs::remove_file(&target);
+            good
+        };
+        let output = maker.command(&["delta", &text(&delta), &text(&older), "-o", &text(&target)]).output().unwrap();
+        let with_parvis = check((output.status.success(), Said::from(&output).err));
+        let with_script = check(by_script(&["/bin/sh"], &unpacked, &[&older, &target], place.path()));
+        assert_eq!(with_parvis, with_script, "byte {at}");
+        with_script
+    };
+    let blob = taken(&delta, &kept);
+    assert!(!tried(blob.start) && !tried(blob.end - 1), "a blob that is taken");
+    assert!(!tried(blob.start - 512), "its header");
+    let padding = blob.end.next_multiple_of(512) - 1;
+    assert!(padding < blob.end || tried(padding), "what stands behind it");
+    let list = b"org.opencontainers.image.ref.name";
+    assert!(tried(kept.windows(list.len()).position(|bytes| bytes == list).unwrap()), "the list of the older images");
+    for part in 0..40 {
+        tried(kept.len() * part / 40 + 7 * part);
+    }
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "the older archive, the unpacked difference, the tools: {left:?}");
+}
+
 #[test]
 fn a_difference_is_refused_where_anything_is_not_as_it_was_released() {
     let maker = Maker::new();
@@ -311,16 +376,16 @@ fn a_difference_is_refused_where_anything_is_not_as_it_was_released() {
     maker.commit();
     let (old, _) = maker.download("1.0.0");
     let kept = fs::read(&old).unwrap();
-    let (at, end) = (kept.len() / 2, kept.len());
-    let mut changed = kept.clone();
-    changed[at] ^= 1;
-    fs::write(&old, &changed).unwrap();
+    // The archive of images is most of it.
+    let half = kept.len() / 2;
+    fs::write(&old, flipped(&kept, half)).unwrap();
     let said = maker.release(&registry, &["release", "1.1.0", "--delta-from", "1.0.0"], 1);
     assert!(said.err.contains("is not the download that was released as `1.0.0`"), "{}", said.err);
     fs::write(&old, &kept).unwrap();
     maker.release(&registry, &["release", "1.1.0", "--delta-from", "1.0.0"], 0);
     let (new, name) = maker.download("1.1.0");
     let delta = new.with_file_name(format!("{name}-from-1.0.0.tar"));
+    let changed = flipped(&kept, taken(&delta, &kept).start + 100);
 
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("new.tar");
@@ -337,7 +402,7 @@ fn a_difference_is_refused_where_anything_is_not_as_it_was_released() {
     fs::write(&older, &changed).unwrap();
     assert!(apply(&delta, &older, 1).contains("telle qu’elle a été publiée"));
     assert!(apply(&delta, &new, 1).contains("telle qu’elle a été publiée"));
-    fs::write(&older, &kept[..at]).unwrap();
+    fs::write(&older, &kept[..half]).unwrap();
     assert!(apply(&delta, &older, 1).contains("telle qu’elle a été publiée"));
     assert!(apply(&new, &old, 2).contains("est un téléchargement entier"));
     // A byte of each file of the difference.
@@ -373,9 +438,8 @@ fn a_difference_is_refused_where_anything_is_not_as_it_was_released() {
     fs::write(&older, &changed).unwrap();
     assert!(script(&older).contains("ceci ne va qu'avec celle-là"));
     assert!(script(&new).contains("ceci ne va qu'avec celle-là"));
-    fs::write(&older, &kept[..at]).unwrap();
+    fs::write(&older, &kept[..half]).unwrap();
     assert!(script(&older).contains("ceci ne va qu'avec celle-là"));
-    assert_eq!(end, kept.len());
     for (_, file) in &blocks {
         let path = place.path().join(file);
         let name = path.file_name().unwrap().to_str().unwrap();
