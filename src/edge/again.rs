@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::draft::DraftFolder;
+
 /// The user that stands for anybody, where parvis runs as root and may choose: Debian's `nobody`.
 const ANYBODY: u32 = 65_534;
 
@@ -35,39 +37,19 @@ pub struct Said(String);
 /// A place for the second run: a copy of the project, a store with the same downloads.
 #[derive(Debug)]
 pub struct Elsewhere {
-    folder: tempfile::TempDir,
+    folder: DraftFolder,
     user: Option<u32>,
-    /// The folder itself, locked for as long as this process lives.
-    _alive: fs::File,
 }
 
 /// What the folder of a second build is called at the beginning.
 const PREFIX: &str = "parvis twice ";
 
-/// Removes what second builds that were killed have left: their folders are locked by nobody.
-fn sweep(temporary: &Path) {
-    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
-    for path in
-        entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())).map(|entry| entry.path())
-    {
-        let is_folder = fs::symlink_metadata(&path).is_ok_and(|status| status.is_dir());
-        if is_folder && fs::File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok()) {
-            // What belongs to another user stays.
-            let _ = fs::remove_dir_all(&path);
-        }
-    }
-}
-
 impl Elsewhere {
     /// Copies what a build reads of a project, and links the downloads it needs.
     pub fn prepare(project: &Path, downloads: &[PathBuf]) -> Result<Self, AgainError> {
-        let folder =
-            tempfile::Builder::new().prefix(PREFIX).tempdir().map_err(failed("make", Path::new("a temporary folder")))?;
-        let alive = fs::File::open(folder.path()).map_err(failed("open", folder.path()))?;
-        alive.lock().map_err(failed("lock", folder.path()))?;
-        folder.path().parent().into_iter().for_each(sweep);
+        let folder = DraftFolder::temporary(PREFIX).map_err(failed("make", Path::new("a temporary folder")))?;
         let user = rustix::process::geteuid().is_root().then_some(ANYBODY);
-        let place = Self { folder, user, _alive: alive };
+        let place = Self { folder, user };
         let copy = place.project();
         fs::create_dir(&copy).map_err(failed("make", &copy))?;
         for name in ["parvis.yaml", "parvis.lock", "recipes", "images", "keys"] {

@@ -23,6 +23,7 @@ use p256::pkcs8::der::pem;
 use rustix::fs::{FlockOperation, flock};
 use sigstore::crypto::signing_key::kdf;
 
+use super::draft::DraftFile;
 use crate::image::canonical;
 use crate::model::name::KeyName;
 use crate::trust::bundle;
@@ -158,13 +159,12 @@ fn write(path: &Path, bytes: &[u8], mode: u32, replace: bool) -> Result<(), Keys
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make", folder))?;
     let whole = || -> io::Result<()> {
         let permissions = fs::Permissions::from_mode(mode);
-        let mut draft = tempfile::Builder::new().prefix(".parvis-").permissions(permissions.clone()).tempfile_in(folder)?;
-        draft.write_all(bytes)?;
+        let mut draft = DraftFile::begin(folder)?;
+        draft.file_mut().write_all(bytes)?;
         // The umask has no say in who may read a key.
-        draft.as_file().set_permissions(permissions)?;
-        draft.as_file().sync_all()?;
-        let kept = if replace { draft.persist(path) } else { draft.persist_noclobber(path) };
-        kept.map(drop).map_err(|error| error.error)
+        draft.file().set_permissions(permissions)?;
+        draft.file().sync_all()?;
+        if replace { draft.appear(path) } else { draft.appear_first(path) }
     };
     whole().map_err(failed("write", path))
 }

@@ -16,6 +16,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use super::draft::{DraftFolder, PREFIX};
 use crate::debian::release::{FramingError, Release, signed_text};
 
 /// Digest algorithms that a signature may have: SHA-256, SHA-384, SHA-512 (RFC 9580, section 9.5).
@@ -101,7 +102,7 @@ fn verify_with(
 ) -> Result<Verified, OpenPgpError> {
     signed_text(message).map_err(OpenPgpError::Framing)?;
     let keyring = binary(keyring).map_err(OpenPgpError::Keyring)?;
-    let folder = tempfile::tempdir().map_err(OpenPgpError::Io)?;
+    let folder = DraftFolder::temporary(PREFIX).map_err(OpenPgpError::Io)?;
     let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).map_err(OpenPgpError::Io);
     write("keyring.gpg", &keyring)?;
     write("message", message)?;

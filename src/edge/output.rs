@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::draft::{DraftFile, DraftFolder};
 use crate::image::layout::Additions;
 use crate::image::tar;
 use crate::model::digest::{BlobDigest, FileDigest, Hasher};
@@ -107,32 +108,35 @@ pub fn write_checked(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     check: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<(), OutputError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut draft = tempfile::Builder::new().prefix(".parvis-").tempfile_in(folder).map_err(failed("write", path))?;
+    let mut draft = DraftFile::begin(parent(path)).map_err(failed("write", path))?;
     {
-        let mut out = BufWriter::with_capacity(1 << 20, draft.as_file_mut());
+        let mut out = BufWriter::with_capacity(1 << 20, draft.file_mut());
         write(&mut out).and_then(|()| out.flush()).map_err(failed("write", path))?;
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    draft.as_file().set_permissions(mode).map_err(failed("write", path))?;
-    check(draft.path()).map_err(failed("write", path))?;
-    draft.persist(path).map_err(|error| failed("write", path)(error.error))?;
-    Ok(())
+    draft.file().set_permissions(mode).map_err(failed("write", path))?;
+    check(&draft.path()).map_err(failed("write", path))?;
+    draft.appear(path).map_err(failed("write", path))
+}
+
+/// Returns the folder that holds what a path names.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A folder that is filled out of sight and appears whole.
 #[derive(Debug)]
 pub struct NewFolder {
-    draft: tempfile::TempDir,
+    draft: DraftFolder,
     target: PathBuf,
 }
 
 impl NewFolder {
     /// Begins a folder that will be called `target`, beside which it is filled.
     pub fn begin(target: &Path) -> Result<Self, OutputError> {
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = parent(target);
         fs::create_dir_all(parent).map_err(failed("make", parent))?;
-        let draft = tempfile::Builder::new().prefix(".parvis-").tempdir_in(parent).map_err(failed("make a folder in", parent))?;
+        let draft = DraftFolder::begin(parent).map_err(failed("make a folder in", parent))?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(draft.path(), mode).map_err(failed("write", draft.path()))?;
         Ok(Self { draft, target: target.to_owned() })
@@ -161,30 +165,45 @@ impl NewFolder {
     /// Shows the folder under its name, in one step. Of what stood there, everything but the files that `own` names is kept.
     pub fn appear(self, own: impl Fn(&str) -> bool) -> Result<(), OutputError> {
         let Self { draft, target } = self;
-        let rename = |flags| {
-            rustix::fs::renameat_with(rustix::fs::CWD, draft.path(), rustix::fs::CWD, &target, flags).map_err(io::Error::from)
+        // Not a draft's name: what a person keeps in the old folder is not swept away where this is killed in the middle.
+        let mut name = std::ffi::OsString::from(".parvis-old-");
+        name.push(target.file_name().unwrap_or_default());
+        let old = target.with_file_name(name);
+        let rename = |from: &Path, to: &Path, flags| {
+            rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).map_err(io::Error::from)
         };
-        match rename(rustix::fs::RenameFlags::NOREPLACE) {
-            Ok(()) => {
-                // Nothing stands under the draft's name any more.
-                let _ = draft.keep();
-                return Ok(());
+        // Two that replace one folder do so one after the other.
+        let mut held = None;
+        draft.appear(|draft| match rename(draft, &target, rustix::fs::RenameFlags::NOREPLACE) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                held = Some(hold(parent(&target))?);
+                settle(&old, &target, &own)?;
+                fs::rename(draft, &old)
+                    .and_then(|()| rename(&old, &target, rustix::fs::RenameFlags::EXCHANGE))
+                    .map_err(failed("replace", &target))
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("write", &target)(error)),
-        }
-        rename(rustix::fs::RenameFlags::EXCHANGE).map_err(failed("replace", &target))?;
-        // From here on the draft's name is that of the old folder, which goes when nothing of others is in it any more.
-        let old = draft.keep();
-        for entry in fs::read_dir(&old).map_err(failed("read", &old))? {
-            let name = entry.map_err(failed("read", &old))?.file_name();
-            let is_own = name.to_str().is_some_and(&own);
-            if !is_own && !target.join(&name).exists() {
-                fs::rename(old.join(&name), target.join(&name)).map_err(failed("keep", &target.join(&name)))?;
-            }
-        }
-        fs::remove_dir_all(&old).map_err(failed("remove", &old))
+            other => other.map_err(failed("write", &target)),
+        })?;
+        settle(&old, &target, &own)?;
+        drop(held);
+        Ok(())
     }
+}
+
+/// Moves from an old folder into the new one what is not parvis's own, then removes it. There may be none.
+fn settle(old: &Path, target: &Path, own: impl Fn(&str) -> bool) -> Result<(), OutputError> {
+    let entries = match fs::read_dir(old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed("read", old))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed("read", old))?.file_name();
+        let is_own = name.to_str().is_some_and(&own);
+        if !is_own && !target.join(&name).exists() {
+            fs::rename(old.join(&name), target.join(&name)).map_err(failed("keep", &target.join(&name)))?;
+        }
+    }
+    fs::remove_dir_all(old).map_err(failed("remove", old))
 }
 
 /// What stands in a tar: bytes at hand, or a file of a known size.
@@ -248,8 +267,8 @@ pub fn make_folder(path: &Path) -> Result<(), OutputError> {
 }
 
 /// Makes a folder for drafts inside another, on the same file system; it goes when the value is dropped.
-pub fn draft_folder(within: &Path) -> Result<tempfile::TempDir, OutputError> {
-    tempfile::Builder::new().prefix(".parvis-").tempdir_in(within).map_err(failed("make a folder in", within))
+pub fn draft_folder(within: &Path) -> Result<DraftFolder, OutputError> {
+    DraftFolder::begin(within).map_err(failed("make a folder in", within))
 }
 
 /// Reads a file of at most `limit` bytes; nothing where there is none, or where it is no file.

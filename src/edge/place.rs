@@ -13,17 +13,17 @@ pub mod seal;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, fsync, linkat, openat2, statvfs, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, fsync, openat2, statvfs, unlinkat,
 };
 use rustix::io::Errno;
-use tempfile::NamedTempFile;
 
 use self::seal::Seal;
+use super::draft::{DraftFile, DraftFolder};
 use crate::bundle::backup::{self, Contents, Member};
 use crate::image::archive::ReadAt;
 use crate::image::tar::END;
@@ -37,9 +37,6 @@ const JOURNAL: &str = ".parvis-change.json";
 
 /// The settings in a bundle's folder.
 const SETTINGS: &str = ".env";
-
-/// The beginning of what is unfinished; what a killed parvis leaves is removed by the next one.
-const DRAFT: &str = ".parvis-draft-";
 
 /// Bytes of a small file at most.
 const SMALL: u64 = 4 << 20;
@@ -188,14 +185,14 @@ impl BundleFolder {
 
     fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), PlaceError> {
         let path = self.path.join(name);
-        let mut draft = draft(&self.path).map_err(failed("write", &path))?;
+        let mut draft = DraftFile::begin(&self.path).map_err(failed("write", &path))?;
         let whole = |file: &mut File| {
             file.write_all(bytes)?;
             file.set_permissions(Permissions::from_mode(mode))?;
             file.sync_all()
         };
-        whole(draft.as_file_mut()).map_err(failed("write", &path))?;
-        draft.persist(&path).map_err(|error| failed("write", &path)(error.error))?;
+        whole(draft.file_mut()).map_err(failed("write", &path))?;
+        draft.appear(&path).map_err(failed("write", &path))?;
         self.sync()
     }
 }
@@ -205,19 +202,6 @@ struct Held(#[expect(dead_code, reason = "the lock is held as long as the file i
 
 impl Drop for Held {
     fn drop(&mut self) {}
-}
-
-/// Starts a file of which nothing is to be seen until it is whole.
-fn draft(folder: &Path) -> io::Result<NamedTempFile> {
-    // Drafts are short-lived or locked by their writer; an hour says that nobody writes any more.
-    for entry in fs::read_dir(folder)?.flatten() {
-        let old =
-            entry.metadata().ok().and_then(|about| about.modified().ok()?.elapsed().ok()).is_some_and(|age| age.as_secs() > 3600);
-        if old && entry.file_name().to_string_lossy().starts_with(DRAFT) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-    tempfile::Builder::new().prefix(DRAFT).permissions(Permissions::from_mode(0o600)).tempfile_in(folder)
 }
 
 /// A file that is read at any place.
@@ -246,68 +230,21 @@ fn parent(path: &Path) -> &Path {
 
 /// Puts files into a new folder, which appears whole or not at all.
 pub fn unpack(folder: &Path, files: Vec<(String, Box<dyn Read + '_>)>) -> Result<(), PlaceError> {
-    let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(parent(folder)).map_err(failed("write", folder))?;
+    let draft = DraftFolder::begin(parent(folder)).map_err(failed("write", folder))?;
     for (name, mut content) in files {
         let path = draft.path().join(&name);
         let mut file = File::create_new(&path).map_err(failed("write", &folder.join(&name)))?;
         io::copy(&mut content, &mut file).map_err(failed("write", &folder.join(&name)))?;
     }
     fs::set_permissions(draft.path(), Permissions::from_mode(0o755)).map_err(failed("write", folder))?;
-    fs::rename(draft.path(), folder).map_err(failed("write", folder))?;
-    // It is not a draft any more.
-    let _ = draft.keep();
-    Ok(())
-}
-
-/// A file without a name, which is gone when its writer is killed; with one where the file system knows no other.
-#[derive(Debug)]
-enum Draft {
-    Unnamed(File),
-    Named(NamedTempFile),
-}
-
-impl Draft {
-    fn begin(folder: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(handle) => Ok(Self::Unnamed(File::from(handle))),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR) => draft(folder).map(Self::Named),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn file(&self) -> &File {
-        match self {
-            Self::Unnamed(file) => file,
-            Self::Named(draft) => draft.as_file(),
-        }
-    }
-
-    /// Lets the file appear under its name.
-    fn appear(self, path: &Path) -> io::Result<()> {
-        let file = match self {
-            Self::Unnamed(file) => file,
-            Self::Named(draft) => return draft.persist(path).map(drop).map_err(|error| error.error),
-        };
-        let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let link = |name: &Path| linkat(CWD, &own, CWD, name, AtFlags::SYMLINK_FOLLOW);
-        match link(path) {
-            // A link cannot replace; a second name can be moved over the old file.
-            Err(Errno::EXIST) => {}
-            other => return Ok(other?),
-        }
-        let second = path.with_file_name(format!("{DRAFT}{}", std::process::id()));
-        let _ = fs::remove_file(&second);
-        link(&second)?;
-        fs::rename(&second, path).inspect_err(|_| drop(fs::remove_file(&second)))
-    }
+    draft.appear(|draft| fs::rename(draft, folder)).map_err(failed("write", folder))
 }
 
 /// A backup that is being written. Nothing of it is seen before [`BackupDraft::finish`].
 #[derive(Debug)]
 pub struct BackupDraft {
     path: PathBuf,
-    draft: Draft,
+    draft: DraftFile,
     end: u64,
     date: u64,
 }
@@ -315,7 +252,7 @@ pub struct BackupDraft {
 impl BackupDraft {
     /// Starts a backup that nobody else may read.
     pub fn begin(path: &Path, date: u64) -> Result<Self, PlaceError> {
-        Ok(Self { path: path.to_owned(), draft: Draft::begin(parent(path)).map_err(failed("write", path))?, end: 0, date })
+        Ok(Self { path: path.to_owned(), draft: DraftFile::begin(parent(path)).map_err(failed("write", path))?, end: 0, date })
     }
 
     /// Adds a member whose size shows only when it has been written.
@@ -364,7 +301,7 @@ impl BackupDraft {
             self.draft.appear(&self.path).map_err(failed("write", &self.path))?;
             return Ok(self.end + END.len() as u64);
         };
-        let sealed = Draft::begin(parent(&self.path)).map_err(failed("write", &self.path))?;
+        let sealed = DraftFile::begin(parent(&self.path)).map_err(failed("write", &self.path))?;
         let size = seal::write(seal, out, sealed.file()).map_err(failed("write", &self.path))?;
         sealed.file().sync_all().and_then(|()| sealed.appear(&self.path)).map_err(failed("write", &self.path))?;
         Ok(size)
@@ -421,9 +358,9 @@ pub fn last_started(state: &Path) -> Option<PathBuf> {
 pub fn started(state: &Path, folder: &Path) {
     let text = format!("{}\n", folder.display());
     if fs::create_dir_all(state).is_ok() {
-        let Ok(mut draft) = draft(state) else { return };
-        if draft.write_all(text.as_bytes()).is_ok() {
-            let _ = draft.persist(state.join("demo"));
+        let Ok(mut draft) = DraftFile::begin(state) else { return };
+        if draft.file_mut().write_all(text.as_bytes()).is_ok() {
+            let _ = draft.appear(&state.join("demo"));
         }
     }
 }

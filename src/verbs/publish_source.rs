@@ -14,6 +14,7 @@ use super::release::from_git;
 use super::save::from_output;
 use super::workplace::{LOCK_FILE, Workplace};
 use super::{Answer, Context};
+use crate::edge::draft::{self, DraftFolder};
 use crate::edge::git::{Git, TreeFile};
 use crate::edge::output;
 use crate::failure::Failure;
@@ -269,14 +270,16 @@ fn no_private(editions: &[Edition<'_>]) -> Answer {
 struct Target {
     git: Git,
     /// The copy of a repository elsewhere, which goes at the end.
-    copy: Option<tempfile::TempDir>,
+    copy: Option<DraftFolder>,
 }
 
 impl Target {
     fn open(target: &str, dry_run: bool) -> Result<Self, Failure> {
         let path = Path::new(target);
-        let scratch =
-            || tempfile::tempdir().map_err(|error| Failure::world("cannot make a folder for the repository").because(error));
+        let scratch = || {
+            DraftFolder::temporary(draft::PREFIX)
+                .map_err(|error| Failure::world("cannot make a folder for the repository").because(error))
+        };
         let has = |name: &str| path.join(name).exists();
         let is_repository = has("HEAD") && has("objects") && has("refs");
         // A dry run leaves nothing behind.

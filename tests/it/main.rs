@@ -12,6 +12,7 @@ mod deb;
 mod demo;
 mod diff;
 mod diversions;
+mod drafts;
 mod fetch;
 mod gate;
 mod inspect;

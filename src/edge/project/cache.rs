@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Stat;
 
+use crate::edge::draft::DraftFile;
 use crate::model::digest::FileDigest;
 use crate::model::tree::escape;
 
@@ -90,9 +91,9 @@ impl StatCache {
         }
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
-        let mut draft = tempfile::NamedTempFile::new_in(folder)?;
-        draft.write_all(text.as_bytes())?;
-        draft.persist(path).map_err(|error| error.error)?;
+        let mut draft = DraftFile::begin(folder)?;
+        draft.file_mut().write_all(text.as_bytes())?;
+        draft.appear(path)?;
         self.changed = false;
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::edge::draft::DraftFile;
 use crate::failure::Failure;
 use crate::model::catalog::Catalog;
 use crate::model::name::{ImageName, InvalidName, PartName};
@@ -276,12 +277,12 @@ impl ProjectFolder {
         // What is reached through an open folder is in that folder, whatever happens to its name.
         let folder = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle)));
         let write = || -> io::Result<()> {
-            let mut draft = tempfile::Builder::new().prefix(".parvis-").tempfile_in(&folder)?;
-            draft.write_all(content)?;
+            let mut draft = DraftFile::begin(&folder)?;
+            draft.file_mut().write_all(content)?;
             let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            draft.as_file().set_permissions(permissions)?;
-            draft.as_file().sync_all()?;
-            draft.persist(folder.join(file)).map_err(|error| error.error)?;
+            draft.file().set_permissions(permissions)?;
+            draft.file().sync_all()?;
+            draft.appear(&folder.join(file))?;
             rustix::fs::fsync(&handle).map_err(io::Error::from)
         };
         write().map_err(|source| failed("write", name.as_bytes(), source))

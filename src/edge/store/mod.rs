@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfs};
 use rustix::io::Errno;
 
+use crate::edge::draft::{DraftFile, PREFIX};
 use crate::model::digest::{BlobDigest, DownloadDigest, FileDigest, Hasher};
 
 pub use clean::{Damage, Prune, PruneReport, References, VerifyReport};
@@ -453,7 +454,7 @@ fn read_format(root: &Path) -> Result<bool, StoreError> {
 fn make_layout(root: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(root).map_err(|source| plain("read", root, source))? {
         let name = entry.map_err(|source| plain("read", root, source))?.file_name();
-        if !LAYOUT.iter().any(|known| name == *known) && !name.to_string_lossy().starts_with(".format-") {
+        if !LAYOUT.iter().any(|known| name == *known) && !name.to_string_lossy().starts_with(PREFIX) {
             return Err(StoreError::NotAStore { root: root.into(), found: name.to_string_lossy().escape_debug().to_string() });
         }
     }
@@ -469,10 +470,9 @@ fn make_layout(root: &Path) -> Result<(), StoreError> {
     for prefix in 0..=255_u8 {
         builder().create(root.join(format!("files/{prefix:02x}"))).map_err(fail)?;
     }
-    let mut format = tempfile::Builder::new().prefix(".format-").tempfile_in(root).map_err(fail)?;
-    writeln!(format, "parvis-store {FORMAT}").map_err(fail)?;
-    format.persist(root.join("format")).map_err(|error| fail(error.error))?;
-    Ok(())
+    let mut format = DraftFile::begin(root).map_err(fail)?;
+    writeln!(format.file_mut(), "parvis-store {FORMAT}").map_err(fail)?;
+    format.appear(&root.join("format")).map_err(fail)
 }
 
 /// One thing in the store.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::prepare::Intent;
 use crate::bundle::manifest::{MANIFEST, Manifest, SETTINGS};
+use crate::edge::draft::DraftFolder;
 use crate::edge::output::{self, Hashing};
 use crate::failure::Failure;
 use crate::model::digest::{FileDigest, Hasher};
@@ -24,7 +25,7 @@ pub struct Download {
     /// Its folder, whose name is that of the tar without `.tar`.
     pub name: String,
     /// Where the files of the folder are until they are packed.
-    draft: tempfile::TempDir,
+    draft: DraftFolder,
     files: Vec<Packed>,
 }
 
