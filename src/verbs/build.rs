@@ -9,6 +9,7 @@ use serde_json::json;
 use super::archive::{Mirrors, from_fetch};
 use super::cache::Cache;
 use super::registry::Reach;
+use super::release::kept;
 use super::workplace::{LOCK_FILE, Planned, Workplace, open_store};
 use super::{Answer, Context};
 use crate::edge::fetch::{Download, FetchError, Fetcher};
@@ -60,11 +61,19 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let planned = Planned::make(context, &store, &arguments.images, arguments.platform.as_deref())?;
     let Planned { workplace, plan, .. } = &planned;
     let site = Site { plain_scripts: arguments.plain_scripts, ..planned.site(context) };
-    if arguments.locked {
-        super::release::kept::fetch(context, &planned, &site, arguments.kept_in.as_deref(), &arguments.reach)?;
-    }
     let signer = arguments.cache.signer(context)?;
-    arguments.cache.take(context, &planned, &site, &arguments.reach)?;
+    let (kept_in, reach) = (arguments.kept_in.as_deref(), &arguments.reach);
+    arguments.cache.take(context, &planned, &site, reach, &|packages| {
+        if arguments.locked {
+            kept::fetch_packages(context, &planned, &site, packages, kept_in, reach)
+        } else {
+            fetch(context, workplace, &site, packages)
+        }
+    })?;
+    if arguments.locked {
+        // What others have finished needs no packages any more.
+        kept::fetch(context, &planned, &site, kept_in, reach)?;
+    }
     if arguments.trees {
         prepare(context, &planned, &site)?;
         return site.make_trees(&planned.plan);

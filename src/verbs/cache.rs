@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::key::{RELEASE, Unlock, from_keys, open_key};
 use super::registry::{Reach, from_repository, repository};
 use super::workplace::Planned;
-use super::{Answer, Context, build, push};
+use super::{Answer, Context, push};
 use crate::edge::keys::{self, TrustFolder};
 use crate::edge::registry::{Access, Given, Remote, Wanted};
 use crate::execute::sharing::{self, IMAGE_LIMIT, OF_IMAGE, OF_TREE, TREE_LIMIT, parts_of, worth_sharing};
@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::image::oci::{self, Descriptor, EMPTY_BYTES};
 use crate::image::repository::{Repository as _, RepositoryError, WritableRepository as _};
 use crate::model::digest::{BlobDigest, DownloadDigest, StepKey};
+use crate::model::lock::LockedPackage;
 use crate::model::moment::Moment;
 use crate::model::name::ImageName;
 use crate::plan::steps::{ImagePlan, Plan};
@@ -43,7 +44,7 @@ const MOST_TOLD: usize = 5;
 pub struct Cache {
     /// Registry, perhaps with a path, from which steps are taken that a trusted key says are finished; what is not there, or not
     /// as it was signed, is built
-    #[arg(long, value_name = "REGISTRY/PREFIX", conflicts_with = "locked")]
+    #[arg(long, value_name = "REGISTRY/PREFIX")]
     cache_from: Option<String>,
     /// Registry, perhaps with a path, to which finished steps are sent, signed
     #[arg(long, value_name = "REGISTRY/PREFIX")]
@@ -58,9 +59,20 @@ pub struct Cache {
     unlock: Unlock,
 }
 
+/// Fetches those of the packages that are not at hand.
+pub type Bring<'a> = dyn Fn(&[&LockedPackage]) -> Answer + 'a;
+
 impl Cache {
-    /// Takes what others have finished of a plan; nothing where that is not asked for.
-    pub fn take(&self, context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, reach: &Reach) -> Answer {
+    /// Takes what others have finished of a plan; nothing where that is not asked for. `bring` fetches packages: no tree travels with
+    /// what they contain.
+    pub fn take(
+        &self,
+        context: &Context<'_>,
+        planned: &Planned<'_>,
+        site: &Site<'_>,
+        reach: &Reach,
+        bring: &Bring<'_>,
+    ) -> Answer {
         let Some(prefix) = &self.cache_from else { return Ok(()) };
         let anchors = self.anchors(context)?;
         if anchors.is_empty() {
@@ -69,7 +81,8 @@ impl Cache {
         }
         let remote = reach.open(context, &repository(&push::plain_prefix(prefix), STEPS)?, Access::Read)?;
         let there = Shelf { remote: &remote, trust: Trust::new(anchors), now: Moment(context.now) };
-        let mut taking = Taking { context, planned, site, shelf: &there, images: BTreeMap::new(), trees: 0, refused: Vec::new() };
+        let (images, refused) = (BTreeMap::new(), Vec::new());
+        let mut taking = Taking { context, planned, site, shelf: &there, bring, images, trees: 0, refused };
         if let Err(trouble) = taking.take() {
             match trouble {
                 Trouble::Refused(why) => taking.refused.push(why),
@@ -262,6 +275,7 @@ struct Taking<'a> {
     planned: &'a Planned<'a>,
     site: &'a Site<'a>,
     shelf: &'a Shelf<'a>,
+    bring: &'a Bring<'a>,
     /// Records of images whose blobs are in the store; they are put there last.
     images: BTreeMap<ImageName, Vec<u8>>,
     trees: usize,
@@ -382,13 +396,13 @@ impl Taking<'_> {
         if cached.record.size > TREE_LIMIT {
             return Err(refused(&"its record is too large"));
         }
-        // Most of a tree is its packages: they come from the archive, as for every build.
+        // Most of a tree is its packages: they come from where this build has them from.
         let needed = self.planned.workplace.select(&[image.name.to_string()])?;
         let plan = &self.planned.plan;
         let images = plan.images.iter().filter(|image| needed.contains(&image.name)).cloned().collect();
         let lineage = Plan { platform: plan.platform.clone(), images };
         let packages = self.site.all_packages(&lineage);
-        build::fetch(self.context, &self.planned.workplace, self.site, &packages)?;
+        (self.bring)(&packages)?;
         self.site.unpack(&packages)?;
         let mut content = self.shelf.remote.blob(&packed.digest, packed.size)?.ok_or_else(|| refused(&"its content is gone"))?;
         self.site.take_tree(&cached.key, &cached.record, &mut content).map_err(|error| match error {

@@ -13,6 +13,7 @@ use crate::kit::badreg::{Act, Registry, Setup};
 use crate::kit::fakerepo::Repo;
 use crate::kit::project::{Project, Said};
 use crate::kit::world;
+use crate::release::{Maker, answer};
 
 /// An address at which no archive is.
 const NOWHERE: [&str; 2] = ["--mirror", "http://127.0.0.1:9"];
@@ -116,6 +117,36 @@ fn another_machine_recalls_everything_and_builds_nothing() {
     assert_eq!(recalled(&said), ["base"], "{}", said.err);
     assert!(said.err.contains("1 finished images and 2 finished steps came from"), "{}", said.err);
     assert_eq!(digests(&said), digests(&run(&third, &["--json", "build"], 0)), "a cache never changes digests");
+}
+
+#[test]
+fn a_released_lock_is_shared_among_machines_that_no_archive_helps() {
+    let maker = Maker::new();
+    let registry = Registry::honest();
+    let released = answer(&maker.release(&registry, &["release", "1.0.0"], 0));
+    let (from, key) = (prefix(&registry), maker.project.path().parent().unwrap().join(".config/parvis/keys/release.pub"));
+    let key = key.to_str().unwrap();
+    let build = |more: &[&str], code: i32| {
+        fs::remove_dir_all(maker.project.store()).unwrap();
+        let locked = ["--json", "build", "--locked", "--kept-in", &from, "--cache-from", &from, "--cache-key", key];
+        maker.run(&[&NOWHERE, &locked[..], more].concat(), code)
+    };
+    // The first machine builds the parent and shares it.
+    let said = build(&["base", "--cache-to", &from], 0);
+    assert!(said.err.contains("0 finished images and 0 finished steps came from"), "{}", said.err);
+    // The second one takes it over; what its own image is made of comes from where the release keeps it.
+    registry.forget();
+    let said = build(&[], 0);
+    assert_eq!(recalled(&said), ["base"], "{}", said.err);
+    for (name, manifest) in digests(&said) {
+        assert_eq!(manifest, crate::release::digest(&released, &name));
+    }
+    assert!(registry.lines().iter().any(|line| line.contains("/packages/blobs/")), "{:?}", registry.lines());
+    // Where all is finished, no package is asked for.
+    maker.run(&["build", "--cache-to", &from], 0);
+    registry.forget();
+    assert_eq!(recalled(&build(&[], 0)), ["base", "app"]);
+    assert!(registry.lines().iter().all(|line| !line.contains("/packages/")), "{:?}", registry.lines());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::execute::Site;
 use crate::failure::Failure;
 use crate::image::repository::RepositoryError;
 use crate::model::digest::{BlobDigest, DownloadDigest};
+use crate::model::lock::LockedPackage;
 use crate::screen::Unit;
 use crate::verbs::registry::{Reach, from_repository, repository};
 use crate::verbs::workplace::Planned;
@@ -53,25 +54,48 @@ fn missing(planned: &Planned<'_>, site: &Site<'_>) -> Result<Vec<Wanted>, Failur
     let debian = site.missing(&site.wanted(plan)?)?;
     let archives = composer::downloads(workplace, lock, &site.to_do(plan)?);
     let archives = archives.into_iter().map(|(_, download)| (download.sha256, download.size));
-    let wanted: BTreeSet<(DownloadDigest, u64)> = debian
-        .into_iter()
-        .map(|package| (package.sha256, package.size))
-        .chain(archives)
-        .filter(|(digest, size)| !site.store.has_download(digest, *size))
-        .collect();
-    Ok(wanted.into_iter().map(|(digest, size)| Wanted { digest: BlobDigest::from(*digest.bytes()), size }).collect())
+    Ok(absent(site, debian.into_iter().map(|package| (package.sha256, package.size)).chain(archives)))
+}
+
+/// Returns what of this is not among the store's downloads.
+fn absent(site: &Site<'_>, wanted: impl Iterator<Item = (DownloadDigest, u64)>) -> Vec<Wanted> {
+    let wanted: BTreeSet<_> = wanted.filter(|(digest, size)| !site.store.has_download(digest, *size)).collect();
+    wanted.into_iter().map(|(digest, size)| Wanted { digest: BlobDigest::from(*digest.bytes()), size }).collect()
 }
 
 /// Fetches the packages that a build wants and the store lacks from where releases keep them.
 pub fn fetch(context: &Context<'_>, planned: &Planned<'_>, site: &Site<'_>, prefix: Option<&str>, reach: &Reach) -> Answer {
-    let wanted = missing(planned, site)?;
+    fetch_these(context, planned, site, &missing(planned, site)?, prefix, reach)
+}
+
+/// Fetches those of these packages that are not at hand from where releases keep them.
+pub fn fetch_packages(
+    context: &Context<'_>,
+    planned: &Planned<'_>,
+    site: &Site<'_>,
+    packages: &[&LockedPackage],
+    prefix: Option<&str>,
+    reach: &Reach,
+) -> Answer {
+    let missing = site.missing(packages)?.into_iter().map(|package| (package.sha256, package.size));
+    fetch_these(context, planned, site, &absent(site, missing), prefix, reach)
+}
+
+fn fetch_these(
+    context: &Context<'_>,
+    planned: &Planned<'_>,
+    site: &Site<'_>,
+    wanted: &[Wanted],
+    prefix: Option<&str>,
+    reach: &Reach,
+) -> Answer {
     if wanted.is_empty() {
         return Ok(());
     }
     let prefix = push::prefix(prefix.or(planned.workplace.project.registry.as_deref()))?;
     let remote = reach.open(context, &repository(&prefix, PACKAGES)?, Access::Read)?;
     let task = context.screen.work("packages", Some(wanted.iter().map(|one| one.size).sum()), Unit::Bytes);
-    remote.fetch(&wanted, &site.store.downloads(), &*task).map_err(from_repository)
+    remote.fetch(wanted, &site.store.downloads(), &*task).map_err(from_repository)
 }
 
 /// Fetches those of the packages that a build wants and the store lacks which a release kept; others are left for the archive.
