@@ -210,7 +210,8 @@ impl Question<'_> {
                 let name = format!("{} {}", named.product, named.version);
                 let bundle = find(named.statement).or_else(|| others.iter().find(|other| Rebuild::parse(other).is_err()));
                 let bundle = bundle.ok_or_else(|| Finding::Missing { name: super::release::FILE.to_owned() })?;
-                Some(self.release(bundle, &name)?)
+                // The number that was asked for is the rebuild's.
+                Some(self.release_of(bundle, &name, None)?)
             }
         };
         rebuilds.push((rebuild, Some(signer)));
@@ -250,7 +251,8 @@ mod tests {
         let trust = Trust::new(vec![anchor(1)]).with_own(Some(anchor(2)));
         let now = release().issued.max("2026-11-24T12:00:00Z".parse().unwrap());
         let (seen, taken_back) = (|_: &str, _| None, |_: &str, _, _| None);
-        let question = Question { now, trust: &trust, seen: &seen, taken_back: &taken_back, product: None, older: false };
+        let question =
+            Question { now, trust: &trust, seen: &seen, taken_back: &taken_back, product: None, number: None, older: false };
         question.chain(&two, &[&upstream, &one])
     }
 

@@ -17,6 +17,7 @@ use crate::model::moment::Moment;
 use crate::model::name::ImageName;
 use crate::model::number::Number;
 use crate::model::problem::shown;
+use crate::model::rebuild::Name;
 use crate::model::release::Release;
 
 /// Seconds by which a clock may be slow.
@@ -45,6 +46,8 @@ pub enum Finding {
     Unlisted { name: String },
     /// E04.
     Other { expected: String, found: String },
+    /// E04: the release or rebuild has another number than the one that was asked for.
+    OtherNumber { wanted: Number, found: String },
     /// E04: a security rebuild does not follow from what stands before it.
     Broken { rebuild: String, expected: String, found: String },
     /// E05.
@@ -79,7 +82,7 @@ impl Finding {
             Self::NoSignature { .. } | Self::NoStatement { .. } => "E01",
             Self::UnknownKey { .. } => "E02",
             Self::Changed { .. } | Self::Unlisted { .. } => "E03",
-            Self::Other { .. } | Self::Broken { .. } => "E04",
+            Self::Other { .. } | Self::OtherNumber { .. } | Self::Broken { .. } => "E04",
             Self::Older { .. } | Self::Twice { .. } => "E05",
             Self::Expired { .. } | Self::TakenBack { .. } => "E06",
             Self::Revoked { .. } | Self::OutOfTime { .. } | Self::Unconfirmed { .. } => "E07",
@@ -105,7 +108,7 @@ impl Finding {
             Self::NoSignature { .. } | Self::NoStatement { .. } => 0,
             Self::UnknownKey { .. } => 1,
             Self::Unconfirmed { .. } => 2,
-            Self::Other { .. } => 3,
+            Self::Other { .. } | Self::OtherNumber { .. } => 3,
             Self::Changed { .. } => 4,
             _ => 5,
         }
@@ -271,6 +274,9 @@ pub struct Question<'a> {
     pub taken_back: &'a dyn Fn(&str, Fingerprint, Number) -> Option<String>,
     /// The product that it has to be, where that is known.
     pub product: Option<&'a str>,
+    /// The number that the release or rebuild has to have, where somebody named one: what a newer genuine one says is about something
+    /// else.
+    pub number: Option<Number>,
     /// An older release is wanted on purpose.
     pub older: bool,
 }
@@ -293,6 +299,11 @@ impl Question<'_> {
     /// Judges the signed statement on a release: who signed it, what it is of, and whether it is of its time. Files are looked at
     /// afterwards.
     pub fn release(&self, bundle: &Bundle, name: &str) -> Result<GoodRelease, Finding> {
+        self.release_of(bundle, name, self.number)
+    }
+
+    /// Judges likewise, and the release must have this number.
+    pub(super) fn release_of(&self, bundle: &Bundle, name: &str, number: Option<Number>) -> Result<GoodRelease, Finding> {
         let release = match release::parse(bundle) {
             Ok(release) => release,
             Err(error) => {
@@ -310,6 +321,9 @@ impl Question<'_> {
                 expected: product.to_owned(),
                 found: format!("{} {}", release.product, release.version),
             });
+        }
+        if let Some(wanted) = number.filter(|number| *number != release.version) {
+            return Err(Finding::OtherNumber { wanted, found: format!("{} {}", release.product, release.version) });
         }
         if self.now.0.saturating_add(SLOW) < release.issued.0 {
             return Err(Finding::Clock { now: self.now, issued: release.issued });
@@ -447,7 +461,7 @@ impl Question<'_> {
             let Ok(said) = Rebuild::parse(bundle) else { continue };
             let Some(name) = said.record.image_of(&image.digest).map(ImageName::as_str) else { continue };
             let judged = if image.ends_with(name) {
-                self.chain(bundle, &bundles)
+                self.chain(bundle, &bundles).and_then(|chain| self.has_number(chain))
             } else {
                 Err(Finding::Other { expected: image.repository.unwrap_or_default().to_owned(), found: name.to_owned() })
             };
@@ -464,10 +478,20 @@ impl Question<'_> {
         best
     }
 
+    /// Whether a rebuild is the one whose number was asked for. Rebuilds of projects without numbers have none.
+    pub(super) fn has_number(&self, chain: Chain) -> Result<Chain, Finding> {
+        let own = chain.name().and_then(Name::number);
+        match self.number.zip(own) {
+            Some((wanted, own)) if wanted != own => Err(Finding::OtherNumber { wanted, found: own.to_string() }),
+            _ => Ok(chain),
+        }
+    }
+
     fn plain(&self, image: &ImageQuestion<'_>, evidence: &[Evidence]) -> Result<GoodImage, Finding> {
         let mut good: Option<GoodImage> = None;
         let mut bad: Option<Finding> = None;
-        let mut releases: BTreeMap<u64, Result<GoodRelease, Finding>> = BTreeMap::new();
+        // In the order in which they speak: those of the number that is asked for come last, and of them the newest.
+        let mut releases: BTreeMap<(bool, u64), Result<GoodRelease, Finding>> = BTreeMap::new();
         let mut others = Vec::new();
         for found in evidence {
             let judged = match found {
@@ -478,11 +502,12 @@ impl Question<'_> {
                 Evidence::Simple { payload, entry } => self.simple(image, payload, entry),
                 Evidence::Bundle(bundle) => match kind_of(bundle).as_str() {
                     RELEASE => {
-                        let sequence = release::parse(bundle).map_or(0, |release| release.sequence);
+                        let wanted = |release: &Release| self.number.is_none_or(|number| number == release.version);
+                        let place = release::parse(bundle).map_or((false, 0), |release| (wanted(&release), release.sequence));
                         let judged = self.release(bundle, "release").and_then(|good| Self::names(image, good));
                         // What a stranger says of releases must not outweigh what a trusted signer says.
                         if judged.as_ref().map_or_else(|finding| finding.weight() > 2, |_| true) {
-                            releases.insert(sequence, judged);
+                            releases.insert(place, judged);
                             continue;
                         }
                         judged.map(|good| GoodImage::Release(Box::new(good)))

@@ -3,6 +3,7 @@
 //! ```text
 //! a registry changes bytes                      E03 here
 //! a tag moves back to an older signed release   E05 here; of a download in `trust`
+//! a number stands for a newer signed release    E04 here, and it is not remembered
 //! newer releases are hidden                     E06 here; of a download in `trust`
 //! images are swapped, releases are mixed        E04, E03 here; of a download in `trust`
 //! an attestation is passed off as a signature   E01 here
@@ -126,6 +127,34 @@ fn a_tag_that_moves_back_to_an_older_release_is_noticed_by_who_saw_the_newer_one
     assert!(said.contains("1.1.0 (number 1) is older than 1.2.0 (number 2)"), "{said}");
     place.registry.kept(|kept| kept.tags.insert(("parish/hello".into(), "stable".into()), new.to_string()));
     place.verdict("stable", None);
+}
+
+#[test]
+fn a_newer_release_under_an_older_number_is_refused_and_not_remembered() {
+    let place = Place::new();
+    let [old, new] = [("old", 1), ("new", 2)].map(|(content, sequence)| {
+        let image = place.image(content, &format!("1.{sequence}.0"));
+        place.release(sequence, image, |_| {});
+        image
+    });
+    let stands_for = |tag: &str, image: BlobDigest| {
+        place.registry.kept(|kept| kept.tags.insert(("parish/hello".into(), tag.into()), image.to_string()));
+    };
+    stands_for("1.1.0", new);
+    let said = place.verdict("1.1.0", Some("E04"));
+    assert!(said.contains("the signature is about another release: `civiparoisse 1.2.0`, and not 1.1.0"), "{said}");
+    // Had it been remembered, the genuine one would be the older one of two.
+    stands_for("1.1.0", old);
+    place.verdict("1.1.0", None);
+    place.verdict("1.2.0", None);
+    place.verdict("1.1.0", Some("E05"));
+    // One image of both: the statement of the number that was named is the one that speaks.
+    place.release(3, old, |_| {});
+    stands_for("1.3.0", old);
+    assert!(place.verdict("1.3.0", None).contains("civiparoisse 1.3.0 of "));
+    place.verdict("1.1.0", Some("E05"));
+    stands_for("stable", old);
+    assert!(place.verdict("stable", None).contains("civiparoisse 1.3.0 of "));
 }
 
 #[test]

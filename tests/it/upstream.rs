@@ -378,6 +378,25 @@ fn what_is_not_the_signed_release_is_not_rebuilt() {
 }
 
 #[test]
+fn a_newer_release_in_the_place_of_the_one_that_is_rebuilt_is_refused_and_not_remembered() {
+    let mut released = Released::new();
+    let parish = released.trusting();
+    let to = format!("{}/parish", released.registry.host());
+    released.maker.write("images/app/welcome.txt", "welcome to 1.5.0\n");
+    released.commit();
+    released.maker.run(&["release", "1.5.0", "--to", &to, "--no-passphrase"], 0);
+    released.fix("1.0-1+deb13u1", &[FIX, OLD]);
+    let statement = parish.path().join("releases/1.4.0.sigstore.json");
+    let honest = fs::read(&statement).unwrap();
+    fs::copy(released.maker.path().join("releases/1.5.0.sigstore.json"), &statement).unwrap();
+    let word = "refused, E04: the signature is about another release: `tests 1.5.0`, and not 1.4.0";
+    refuses(&parish, &["1.4.0"], 1, word);
+    refuses(&parish, &[], 1, word);
+    fs::write(&statement, &honest).unwrap();
+    parish.run(&["rebuild", "1.4.0", "--dry-run"], 0);
+}
+
+#[test]
 fn a_release_whose_packages_left_the_archive_is_rebuilt_from_those_it_kept() {
     let mut released = Released::new();
     let old = released.repo.pool(Suite::Main, &world::libfoo("1.0-1"));

@@ -31,7 +31,7 @@ fn nothing(_: &str, _: Fingerprint, _: Number) -> Option<String> {
 
 fn with<T>(trust: &Trust, seen: Option<Seen>, now: Moment, ask: impl FnOnce(&Question<'_>) -> T) -> T {
     let seen = |_: &str, _: Fingerprint| seen.clone();
-    ask(&Question { now, trust, seen: &seen, taken_back: &nothing, product: None, older: false })
+    ask(&Question { now, trust, seen: &seen, taken_back: &nothing, product: None, number: None, older: false })
 }
 
 fn judge(bundle: &Bundle) -> Result<GoodRelease, Finding> {
@@ -87,8 +87,15 @@ fn e04_another_product_or_another_kind_of_statement_is_refused() {
     let bundle = signed(|_| {}, 1);
     let no_memory = |_: &str, _: Fingerprint| None;
     let trust = trust();
-    let question =
-        Question { now: now(), trust: &trust, seen: &no_memory, taken_back: &nothing, product: Some("annuaire"), older: false };
+    let question = Question {
+        now: now(),
+        trust: &trust,
+        seen: &no_memory,
+        taken_back: &nothing,
+        product: Some("annuaire"),
+        number: None,
+        older: false,
+    };
     assert_eq!(question.release(&bundle, "x").unwrap_err().code(), "E04");
     let sbom = Statement { predicate_type: statement::SPDX.into(), ..Statement::signature(REPOSITORY, BlobDigest::of(b"x")) };
     assert_eq!(judge(&sbom.sign(&key(1)).unwrap()).unwrap_err().code(), "E04");
@@ -98,12 +105,30 @@ fn e04_another_product_or_another_kind_of_statement_is_refused() {
 }
 
 #[test]
+fn e04_a_release_of_another_number_than_the_one_that_was_named_is_refused() {
+    let bundle = signed(|_| {}, 1);
+    let ask = |number: &str| {
+        let (trust, no_memory) = (trust(), |_: &str, _: Fingerprint| None);
+        let number = Some(number.parse().unwrap());
+        Question { now: now(), trust: &trust, seen: &no_memory, taken_back: &nothing, product: None, number, older: false }
+            .release(&bundle, "x")
+    };
+    assert!(ask("1.4.0").is_ok());
+    for other in ["1.3.9", "1.5.0", "1.4.0-rc.1", "1.4.0-sec.1"] {
+        let finding = ask(other).unwrap_err();
+        assert!(matches!(&finding, Finding::OtherNumber { found, .. } if found == "civiparoisse 1.4.0"), "{finding:?}");
+        assert_eq!((finding.code(), finding.outcome()), ("E04", Outcome::Refused));
+    }
+}
+
+#[test]
 fn e05_an_older_release_is_refused_unless_it_is_wanted() {
     let bundle = signed(|_| {}, 1);
     let ask = |seen: Seen, older: bool| {
         let seen = |_: &str, _: Fingerprint| Some(seen.clone());
         let trust = trust();
-        Question { now: now(), trust: &trust, seen: &seen, taken_back: &nothing, product: None, older }.release(&bundle, "x")
+        Question { now: now(), trust: &trust, seen: &seen, taken_back: &nothing, product: None, number: None, older }
+            .release(&bundle, "x")
     };
     assert_eq!(ask(seen(15, &bundle, 1), false).unwrap_err().code(), "E05");
     assert!(ask(seen(15, &bundle, 1), true).unwrap().compared);

@@ -135,7 +135,7 @@ fn fetch(
     let seal = found.file(release::FILE, limit)?.ok_or_else(absent)?;
     let keyring = found.file(keyring::FILE, limit)?;
     // Who says so is asked before anything else is fetched, and of the folder once more.
-    genuine(What::Statement { bytes: &seal, keyring: keyring.as_deref(), name: &place }, upgrade, voice, context)?;
+    genuine(What::Statement { bytes: &seal, keyring: keyring.as_deref(), name: &place }, Some(number), upgrade, voice, context)?;
     let stated = Bundle::parse(&seal).ok().and_then(|bundle| release::parse(&bundle).ok()).ok_or_else(absent)?;
     if stated.version != number {
         return Err(voice.change(Trouble::OtherNumber { version: stated.version.to_string(), place }));
@@ -149,7 +149,7 @@ fn fetch(
             found.file(&name, COMPOSE_LIMIT)?.ok_or_else(|| voice.change(Trouble::NoBundleThere { place: place.clone() }))?;
         let path = parent.join(&name);
         output::write_whole(&path, |out| out.write_all(&tar)).map_err(from_output)?;
-        genuine(What::Target(&path.display().to_string()), upgrade, voice, context)?;
+        genuine(What::Target(&path.display().to_string()), Some(number), upgrade, voice, context)?;
         Place::named(&path, voice)?;
     }
     let to = Place::open(&folder, voice)?;

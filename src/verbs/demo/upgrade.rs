@@ -49,10 +49,12 @@ pub fn upgrade(arguments: &Arguments, upgrade: &Upgrade, context: &Context<'_>) 
     }
     let Obtained { path, verified } = obtain(file, &from, upgrade, voice, context)?;
     let target = path.display().to_string();
+    // What was named by its number must be of that one.
+    let number = file.to_str().filter(|_| !context.folder.join(file).exists()).and_then(|text| text.parse().ok());
     // What is unpacked is verified before.
     let packed = !path.is_dir();
     if packed {
-        genuine(What::Target(&target), upgrade, voice, context)?;
+        genuine(What::Target(&target), number, upgrade, voice, context)?;
     }
     let to = Place::named(&path, voice)?;
     if to.digest == from.digest {
@@ -60,7 +62,7 @@ pub fn upgrade(arguments: &Arguments, upgrade: &Upgrade, context: &Context<'_>) 
     }
     fits(&from, &to)?;
     if !packed && !verified {
-        genuine(What::Target(&target), upgrade, voice, context)?;
+        genuine(What::Target(&target), number, upgrade, voice, context)?;
     }
     intact(&to)?;
     let previous = from.memory.previous.as_ref().map(|previous| previous.backup.clone());
@@ -196,8 +198,15 @@ fn fits(from: &Place, to: &Place) -> Result<(), Failure> {
 /// Verifies whose the new version is, as `parvis verify` does; nothing was touched yet.
 ///
 /// A bad verdict ends it. Where nobody signed, or nobody is trusted here, a person may decide: that is said and asked, never assumed.
-pub fn genuine(what: What<'_>, upgrade: &Upgrade, voice: Voice, context: &Context<'_>) -> Result<(), Failure> {
-    let good = verify::genuine(what, &demand(upgrade), context).map(|good| {
+pub fn genuine(
+    what: What<'_>,
+    number: Option<Number>,
+    upgrade: &Upgrade,
+    voice: Voice,
+    context: &Context<'_>,
+) -> Result<(), Failure> {
+    let demand = Demand { number, ..demand(upgrade) };
+    let good = verify::genuine(what, &demand, context).map(|good| {
         let (product, version) = (good.release.product.to_string(), good.release.version.to_string());
         let (name, key) = (good.signer.name, good.signer.key.to_string());
         Say::Verified { product, version, name, key }.text(context.language)
@@ -212,7 +221,7 @@ pub fn genuine_rebuild(folder: &Path, upgrade: &Upgrade, voice: Voice, context: 
 }
 
 fn demand(upgrade: &Upgrade) -> Demand {
-    Demand { product: None, older: upgrade.allow_older, older_option: "--allow-older" }
+    Demand { product: None, number: None, older: upgrade.allow_older, older_option: "--allow-older" }
 }
 
 /// Says what was found; what nobody can judge is asked about.

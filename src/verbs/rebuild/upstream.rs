@@ -139,7 +139,7 @@ pub fn find(
         };
     }
     let product = Some(workplace.project.name.clone());
-    let demand = Demand { product, older: asked.older, older_option: "--older-release" };
+    let demand = Demand { product, number: None, older: asked.older, older_option: "--older-release" };
     let number = asked.release.and_then(|text| text.parse::<Number>().ok());
     let good = match (asked.release, number) {
         (Some(path), None) => genuine(What::Target(path), &demand, context).map_err(|doubt| in_words(doubt, words))?,
@@ -152,6 +152,8 @@ pub fn find(
             let number = chain.release.or(number).ok_or_else(|| words.no_release())?;
             let (bytes, keyring, place) = statement(context, words, workplace, number, asked)?;
             let what = What::Statement { bytes: &bytes, keyring: keyring.as_deref(), name: &place };
+            // A newer one in its place would be remembered, and the one that was meant be refused from then on.
+            let demand = Demand { number: Some(number), ..demand };
             genuine(what, &demand, context).map_err(|doubt| in_words(doubt, words))?
         }
     };

@@ -33,8 +33,9 @@ use crate::model::digest::{FileDigest, Hasher};
 use crate::model::language::Language;
 use crate::model::moment::Moment;
 use crate::model::name::ImageName;
+use crate::model::number::Number;
 use crate::model::rebuild;
-use crate::model::reference::Reference;
+use crate::model::reference::{Pick, Reference};
 use crate::model::release::Release;
 use crate::screen::{Task, Unit};
 use crate::trust::bundle::Bundle;
@@ -154,6 +155,8 @@ pub enum What<'a> {
 pub struct Demand {
     /// The product that the release must be of.
     pub product: Option<ImageName>,
+    /// The number that it must have, where somebody named one.
+    pub number: Option<Number>,
     /// Whether a release may be older than the newest that was seen.
     pub older: bool,
     /// The option of that verb which says so.
@@ -200,6 +203,7 @@ fn judged<T>(
 ) -> Result<T, Doubt> {
     let arguments = Arguments::of_another_verb(demand.product.clone(), demand.older);
     let mut inquiry = Inquiry::new(&arguments, context).map_err(Doubt::Verdict)?;
+    inquiry.number = demand.number;
     let asked = match what {
         What::Target(target) => inquiry.ask(target),
         What::Statement { bytes, keyring, name } => inquiry.ask_statement(bytes, keyring, name),
@@ -251,6 +255,8 @@ struct Inquiry<'a> {
     trust: Trust,
     folder: TrustFolder,
     known: Known,
+    /// The number that was asked for: what is found must be of exactly that one.
+    number: Option<Number>,
     checks: Vec<Check>,
     /// The release that everything was found to belong to.
     release: Option<GoodRelease>,
@@ -266,6 +272,7 @@ impl<'a> Inquiry<'a> {
             trust: Trust::default(),
             folder: TrustFolder::new(&context.config),
             known: Known::read(&Memory::new(&context.state))?,
+            number: None,
             checks: Vec::new(),
             release: None,
             chain: None,
@@ -284,6 +291,7 @@ impl<'a> Inquiry<'a> {
     fn ask(&mut self, target: &str) -> Result<(), Stop> {
         self.trust = self.trusted()?;
         let Some((path, name)) = layout::locate(target) else { return self.registry(&reference(target)?) };
+        self.number = self.number.or_else(|| name?.rsplit(':').next()?.parse().ok());
         match layout::open(&path).map_err(|error| from_layout(&error))? {
             Handed::Folder(folder) => self.in_folder(&path, &folder, name),
             Handed::File(file) => {
@@ -373,6 +381,7 @@ impl<'a> Inquiry<'a> {
             seen: &seen,
             taken_back: &taken_back,
             product: self.arguments.product.as_ref().map(ImageName::as_str),
+            number: self.number,
             older: self.arguments.allow_older,
         })
     }
@@ -612,6 +621,9 @@ impl<'a> Inquiry<'a> {
             .pick
             .as_ref()
             .ok_or_else(|| Failure::project(format!("`{wanted}` does not say which image")).hint("add a tag or a digest"))?;
+        if let Pick::Tag(tag) = pick {
+            self.number = self.number.or_else(|| tag.as_str().parse().ok());
+        }
         let image = remote.find(pick).map_err(from_place)?.ok_or_else(absent)?;
         let named = self.arguments.repository.clone().unwrap_or_else(|| wanted.repository.to_string());
         self.image(&remote, &image, Some(&named), &wanted.to_string(), &[])?;

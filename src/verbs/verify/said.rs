@@ -99,7 +99,7 @@ impl<'a> Judge<'a> {
         let seen = |product: &str, anchor: Fingerprint| self.known.seen(product, anchor);
         let (now, trust) = (Moment(self.context.now), &self.trust);
         let taken_back = |product: &str, anchor, version| self.known.taken_back(product, anchor, version);
-        let question = Question { now, trust, seen: &seen, taken_back: &taken_back, product: None, older: false };
+        let question = Question { now, trust, seen: &seen, taken_back: &taken_back, product: None, number: None, older: false };
         let signer = match &evidence {
             Evidence::Bundle(bundle) if kind == REBUILD => question.rebuild_of(asked, bundle),
             Evidence::Bundle(bundle) if ![SIGNATURE, RELEASE].contains(&kind) => question.attestation(asked, bundle),

@@ -234,6 +234,11 @@ pub fn sentence(finding: &Finding, language: Language) -> String {
             "the signature is about something else: `{found}`, and not `{expected}`",
             "la signature porte sur autre chose : `{found}`, et non `{expected}`"
         ),
+        Finding::OtherNumber { wanted, found } => both!(
+            language,
+            "the signature is about another release: `{found}`, and not {wanted}",
+            "la signature porte sur une autre version : `{found}`, et non {wanted}"
+        ),
         Finding::Broken { rebuild, expected, found } => both!(
             language,
             "the rebuild {rebuild} does not follow from what stands before it: it names `{found}`, and `{expected}` is there",
@@ -344,6 +349,11 @@ pub fn advice(finding: &Finding, language: Language) -> String {
             language,
             "do not use it; if you moved it to another place on purpose, say its first name with `--repository`",
             "ne l'utilisez pas ; si vous l'avez déplacé exprès, donnez son nom d'origine avec `--repository`"
+        ),
+        Finding::OtherNumber { .. } => both!(
+            language,
+            "do not use it under this number: a number never stands for two releases; tell whoever publishes there",
+            "ne l'utilisez pas sous ce numéro : un numéro ne désigne jamais deux versions ; prévenez qui publie à cet endroit"
         ),
         Finding::Broken { .. } => both!(
             language,
