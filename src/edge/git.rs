@@ -171,6 +171,19 @@ impl Git {
         Ok(changed)
     }
 
+    /// Returns the commits after one up to another that touched something at or below these paths of the folder, the newest first: their
+    /// ids, and the first lines of what was written about them.
+    ///
+    /// # Errors
+    /// Where the repository does not have both commits.
+    pub fn log(&self, after: &str, until: &str, below: &[&str]) -> Result<Vec<(String, String)>, GitError> {
+        let range = format!("{after}..{until}");
+        let options = ["log", "-z", "--no-show-signature", "--no-color", "--topo-order", "--format=%H %s", &range, "--"];
+        let answer = text(self.run("list what was changed", options.into_iter().chain(below.iter().copied()))?)?;
+        let commits = answer.split('\0').filter_map(|line| line.split_once(' '));
+        Ok(commits.map(|(id, subject)| (id.to_owned(), subject.to_owned())).collect())
+    }
+
     /// Returns the paths of all files of the commit, relative to the folder.
     pub fn files(&self) -> Result<Vec<String>, GitError> {
         let answer = self.run("list the files of the commit", ["ls-tree", "-r", "-z", "--name-only", "HEAD", "."])?;

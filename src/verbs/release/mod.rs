@@ -4,7 +4,7 @@
 //! simply run again: it makes the same bytes, finds what is there already, and goes on.
 
 mod delta;
-mod documents;
+pub mod documents;
 pub mod downloads;
 pub mod kept;
 pub mod prepare;
@@ -125,7 +125,7 @@ fn carry_out(arguments: &Arguments, candidate: Option<Number>, context: &Context
     let folder = arguments.output.clone().unwrap_or_else(|| downloads::usual_folder(&workplace, arguments.number));
     let mut downloads = downloads::make(context, &workplace, &intent, release.registry.as_deref(), &folder)?;
     release.sboms = made.iter().flat_map(|made| &made.sboms).map(|(listed, _)| listed.clone()).collect();
-    let told = documents::notes(context, &workplace, &store, &intent, &release)?;
+    let told = documents::notes(context, &workplace, &store, &intent, &release, &arguments.reach)?;
     for download in &mut downloads {
         told.iter().try_for_each(|file| download.add(&file.name, &file.bytes))?;
     }
