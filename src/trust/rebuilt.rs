@@ -101,6 +101,23 @@ pub struct RebuiltImage {
     pub unread: Option<String>,
 }
 
+/// Something else that the statement lists: what is in an image, or a file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RebuiltDocument {
+    /// As the statement names it.
+    pub name: String,
+    /// Its digests; absent where it was not released, or cannot be made again.
+    pub released: Option<String>,
+    pub rebuilt: Option<String>,
+    pub same: bool,
+    /// The parts of a list that differ, with what was released and what came of it.
+    pub differences: Vec<String>,
+    /// Parts that differ and are not listed, because there are too many.
+    pub more: usize,
+    /// Why no parts are named, where the released list could not be read.
+    pub unread: Option<String>,
+}
+
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rebuilt {
@@ -123,6 +140,10 @@ pub struct Rebuilt {
     pub parvis: String,
     pub platforms: Vec<String>,
     pub images: Vec<RebuiltImage>,
+    /// The version of parvis that made the release, where its record is at hand. Another one may word lists and guides otherwise.
+    pub made_by: Option<String>,
+    /// Lists of what is in the images, and files of bundles.
+    pub documents: Vec<RebuiltDocument>,
     /// Where the signed verdict hangs now: references of images.
     pub attested: Vec<String>,
 }
@@ -187,6 +208,8 @@ mod tests {
             parvis: "0.1.0".into(),
             platforms: vec!["linux/amd64".into()],
             images: vec![image("httpd", true), image("db", false)],
+            made_by: None,
+            documents: Vec::new(),
             attested: Vec::new(),
         }
     }

@@ -68,6 +68,15 @@ fn somebody_else_makes_a_release_again_without_an_archive_and_signs_that_it_is_t
     assert_eq!(images.iter().map(|image| image["name"].as_str().unwrap()).collect::<Vec<_>>(), ["app", "base"]);
     assert!(images.iter().all(|image| image["released"] == image["rebuilt"] && image["layers"].as_u64().unwrap() > 0));
     assert_eq!(answer["attested"].as_array().unwrap().len(), 2);
+    // So are the lists of what is in them, in both forms, and the files of both downloads.
+    let documents = answer["documents"].as_array().unwrap();
+    assert!(documents.len() > 10 && documents.iter().all(|document| document["same"] == true), "{documents:#?}");
+    let named = |ending: &str| documents.iter().filter(|document| document["name"].as_str().unwrap().ends_with(ending)).count();
+    assert_eq!(
+        ["sbom/app.spdx.json", "base.cdx.json", "/images.tar", "/compose.yaml"].map(named),
+        [1, 1, 1, 2],
+        "{documents:#?}"
+    );
     // The verdict hangs on the image, and saying it again adds nothing.
     let summaries = |registry: &Registry| {
         let is_one =
@@ -123,6 +132,32 @@ fn a_release_with_a_file_that_its_commit_does_not_have_is_named_by_file_and_reci
     let third = Third::new(&maker);
     let said = third.again(&reference.replace("1.0.0", "1.0.1"), &[], 1);
     assert!(said.err.contains("was not made from the lock of its commit"), "{}", said.err);
+}
+
+#[test]
+fn lists_and_bundle_files_that_the_commit_does_not_give_are_named_though_the_images_are_the_same() {
+    let maker = Maker::new();
+    let registry = Registry::honest();
+    // git is told to look away again: neither file has a say in the images.
+    let recipe = maker.project.read("recipes/app.yaml");
+    let stack = "description: Another site.\nservices:\n  app: {image: app}\n";
+    for (file, text) in [("recipes/app.yaml", format!("# A line more.\n{recipe}")), ("compose/site.yaml", stack.to_owned())] {
+        maker.project.git(&["update-index", "--assume-unchanged", file]);
+        maker.project.write(file, &text);
+    }
+    maker.release(&registry, &["release", "1.0.0"], 0);
+    let third = Third::new(&maker);
+    let reference = format!("{}/parish/app:1.0.0", registry.host());
+    let answer = third.answer(&reference, &[], 1);
+    assert_eq!(answer["verdict"], "differs");
+    assert!(answer["images"].as_array().unwrap().iter().all(|image| image["same"] == true), "{answer}");
+    let other = |document: &&Value| document["same"] == false;
+    let others: Vec<&Value> = answer["documents"].as_array().unwrap().iter().filter(other).collect();
+    let list = others.iter().find(|document| document["name"] == "sbom/app.spdx.json").unwrap();
+    assert!(list["differences"].as_array().unwrap().iter().any(|part| part.as_str().unwrap().contains("line ")), "{list}");
+    assert!(others.iter().any(|document| document["name"].as_str().unwrap().ends_with("/bundle.json")), "{others:#?}");
+    let said = third.again(&reference, &["--lang", "fr"], 1);
+    assert!(said.out.contains("sbom/app.spdx.json diffère") && said.err.contains("inventaires et fichiers signés"), "{said:?}");
 }
 
 /// Puts another layer with another library into the store of whoever makes the release, under the name of the honest one.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::again_words as words;
-use super::{from_archive, small};
+use super::{from_archive, listed, small};
 use crate::bundle::manifest::ARCHIVE;
 use crate::edge::git::Git;
 use crate::edge::layout::{self, Handed};
@@ -23,7 +23,7 @@ use crate::model::digest::{BlobDigest, FileDigest};
 use crate::model::language::Language;
 use crate::model::name::Architecture;
 use crate::model::release::Release;
-use crate::model::releases::{FOLDER, ReleasedImage, ReleasedPlatform};
+use crate::model::releases::{FOLDER, Record, ReleasedImage, ReleasedPlatform};
 use crate::trust::rebuilt::{self, Cause, Origin, Rebuilt, RebuiltFile, RebuiltImage, SUMMARY, Verdict};
 use crate::trust::statement::{Attachment, Statement, Subject};
 use crate::trust::verdict::GoodRelease;
@@ -36,8 +36,8 @@ use crate::verbs::save::from_output;
 use crate::verbs::workplace::{LOCK_FILE, LOCK_LIMIT, Planned, Workplace, open_store};
 use crate::verbs::{Answer, Context, build, pull, push};
 
-/// What decides images of a project, and its lock.
-const SOURCES: [&str; 5] = ["parvis.yaml", LOCK_FILE, "recipes", "images", "keys"];
+/// What decides images and bundles of a project, and its lock.
+const SOURCES: [&str; 6] = ["parvis.yaml", LOCK_FILE, "recipes", "images", "compose", "keys"];
 
 /// Files of an image that are listed; what else differs is counted.
 const MOST_FILES: usize = 1000;
@@ -63,14 +63,14 @@ pub struct Options {
 }
 
 /// One question.
-struct Again<'a> {
+pub(super) struct Again<'a> {
     options: &'a Options,
-    reach: &'a Reach,
-    context: &'a Context<'a>,
-    target: &'a str,
-    release: &'a Release,
+    pub(super) reach: &'a Reach,
+    pub(super) context: &'a Context<'a>,
+    pub(super) target: &'a str,
+    pub(super) release: &'a Release,
     /// Where the release keeps packages and images.
-    prefix: Option<String>,
+    pub(super) prefix: Option<String>,
     language: Language,
 }
 
@@ -113,6 +113,8 @@ pub fn again(
         parvis: env!("CARGO_PKG_VERSION").to_owned(),
         platforms: Vec::new(),
         images: Vec::new(),
+        made_by: again.record().map(|record| record.parvis),
+        documents: Vec::new(),
         attested: Vec::new(),
     };
     match again.carry_out(&mut answer) {
@@ -121,6 +123,7 @@ pub fn again(
         Err(failure) => {
             // Half of an answer is none.
             answer.images.clear();
+            answer.documents.clear();
             answer.advice = failure.hint_text().map(str::to_owned);
             answer.reason = Some(with_causes(&failure));
         }
@@ -135,7 +138,10 @@ pub fn again(
 impl Again<'_> {
     /// Says how it ended, once everything was made.
     fn judge(&self, answer: &mut Rebuilt) -> Verdict {
-        let same = !answer.images.is_empty() && answer.images.iter().all(|image| image.same);
+        // Another parvis words lists and guides otherwise: that says nothing of the release.
+        let other_words = answer.made_by.as_ref().is_some_and(|other| *other != answer.parvis);
+        let documents = other_words || answer.documents.iter().all(|document| document.same);
+        let same = !answer.images.is_empty() && answer.images.iter().all(|image| image.same) && documents;
         match answer.origin {
             _ if same => Verdict::Same,
             Some(Origin::Commit) => Verdict::Differs,
@@ -190,6 +196,7 @@ impl Again<'_> {
                 let compared = self.compare(&there, &planned, (image, on), made, place.path())?;
                 answer.images.push(compared);
             }
+            answer.documents.extend(listed::compare(self, &there, &planned, place.path())?);
         }
         Ok(())
     }
@@ -218,13 +225,15 @@ impl Again<'_> {
         Ok(if self.options.platform.is_empty() { all } else { self.options.platform.clone() })
     }
 
+    /// Returns the record of the release, where the project here has it.
+    fn record(&self) -> Option<Record> {
+        let records = ProjectFolder::find(&self.context.folder).ok()?.records().ok()?;
+        records.into_iter().find(|record| record.version == self.release.version && record.lock == self.release.lock)
+    }
+
     /// Returns the profile: the one asked for, else the one that the record of the release names.
     fn profile(&self) -> Option<String> {
-        let record = || {
-            let records = ProjectFolder::find(&self.context.folder).ok()?.records().ok()?;
-            records.into_iter().find(|record| record.version == self.release.version && record.lock == self.release.lock)?.profile
-        };
-        self.context.profile.clone().or_else(record)
+        self.context.profile.clone().or_else(|| self.record()?.profile)
     }
 
     /// Finds the recipes: the commit that the statement names, else a folder with the release's lock.

@@ -25,6 +25,14 @@ pub fn sentence(answer: &Rebuilt, language: Language) -> String {
             "it differs: {product} {version} was not made from the lock of its commit",
             "différent : {product} {version} n'est pas faite à partir du verrou de son commit"
         ),
+        Verdict::Differs if other == 0 => {
+            let (all, unlike) = (answer.documents.len(), answer.documents.iter().filter(|document| !document.same).count());
+            both!(
+                language,
+                "it differs: the images of {product} {version} are what their commit gives, but {unlike} of {all} signed lists and bundle files are not ({on})",
+                "différent : les images de {product} {version} sont bien ce que donne leur commit, mais pas {unlike} des {all} inventaires et fichiers signés ({on})"
+            )
+        }
         Verdict::Differs => both!(
             language,
             "it differs: {other} of {count} images of {product} {version} are not what their commit, lock and packages give ({on})",
@@ -71,6 +79,7 @@ pub fn lines(answer: &Rebuilt, language: Language) -> Vec<String> {
             ));
         }
     }
+    lines.extend(document_lines(answer, language));
     if answer.verdict == Verdict::Same {
         lines.push(answer.sentence.clone());
     }
@@ -80,6 +89,57 @@ pub fn lines(answer: &Rebuilt, language: Language) -> Vec<String> {
             .iter()
             .map(|place| both!(language, "the verdict hangs, signed, on {place}", "le verdict signé est attaché à {place}")),
     );
+    lines
+}
+
+/// Returns what is shown of lists and bundle files.
+fn document_lines(answer: &Rebuilt, language: Language) -> Vec<String> {
+    let mut lines = Vec::new();
+    for document in answer.documents.iter().filter(|document| !document.same) {
+        let name = &document.name;
+        lines.push(match (&document.released, &document.rebuilt) {
+            (Some(_), None) => both!(
+                language,
+                "{name}: signed, and nothing at the release's commit makes it",
+                "{name} : signé, et rien dans le commit de la version ne le fabrique"
+            ),
+            (None, _) => both!(
+                language,
+                "{name}: made from the release's commit, and not in the release",
+                "{name} : fabriqué à partir du commit de la version, et absent de celle-ci"
+            ),
+            (Some(_), Some(_)) => both!(language, "{name} differs", "{name} diffère"),
+        });
+        for (label, digest) in [
+            (both!(language, "released ", "publié     "), &document.released),
+            (both!(language, "rebuilt  ", "reconstruit"), &document.rebuilt),
+        ] {
+            lines.extend(digest.iter().map(|digest| format!("  {label} {digest}")));
+        }
+        lines.extend(document.differences.iter().map(|difference| format!("  {difference}")));
+        let more = document.more;
+        if more > 0 {
+            lines.push(both!(language, "  and {more} more", "  et {more} autres"));
+        }
+        if let Some(why) = &document.unread {
+            lines.push(both!(language, "  in what, is not known: {why}", "  on ne sait pas en quoi : {why}"));
+        }
+    }
+    let all = answer.documents.len();
+    if let Some(other) = answer.made_by.as_ref().filter(|other| **other != answer.parvis && !lines.is_empty()) {
+        let own = &answer.parvis;
+        lines.push(both!(
+            language,
+            "parvis {other} made the release, and this is parvis {own}: lists and guides may differ for that alone, and do not count",
+            "la version a été faite avec parvis {other}, et ceci est parvis {own} : inventaires et guides peuvent différer pour cela seul, et ne comptent pas"
+        ));
+    } else if lines.is_empty() && all > 0 {
+        lines.push(both!(
+            language,
+            "{all} signed lists and bundle files are the same",
+            "{all} inventaires et fichiers signés sont identiques"
+        ));
+    }
     lines
 }
 

@@ -3,6 +3,7 @@
 mod again;
 mod again_words;
 mod gather;
+mod listed;
 mod memory;
 pub mod rebuilt;
 pub mod said;
