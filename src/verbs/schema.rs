@@ -42,6 +42,38 @@ pub enum File {
     Rebuild,
     /// What `parvis plan --matrix` says.
     Matrix,
+    /// What `parvis build --json` says.
+    Build,
+    /// What `parvis plan --json` says.
+    Plan,
+    /// What `parvis lock --json` says.
+    Lock,
+    /// What `parvis gate --json` says.
+    Gate,
+    /// What `parvis push --json` says.
+    Push,
+    /// What `parvis pull --json` says.
+    Pull,
+    /// What `parvis sign --json` says.
+    Sign,
+    /// What `parvis attest --json` says.
+    Attest,
+    /// What `parvis key --json` says.
+    Key,
+    /// What `parvis trust --json` says.
+    Trust,
+    /// What `parvis release --json` says.
+    Release,
+    /// What `parvis promote --json` says.
+    Promote,
+    /// What `parvis yank --json` says.
+    Yank,
+    /// What `parvis delta --json` says.
+    Delta,
+    /// What `parvis publish-source --json` says.
+    PublishSource,
+    /// What `parvis demo --json` says.
+    Demo,
 }
 
 /// Prints the schema, as JSON in every case.
@@ -57,6 +89,22 @@ pub fn run(options: &Options, context: &Context<'_>) -> Answer {
         File::Affected => answer(include_str!("schema/affected.json"))?,
         File::Rebuild => answer(include_str!("schema/rebuild.json"))?,
         File::Matrix => Matrix::schema(),
+        File::Build => answer(include_str!("schema/build.json"))?,
+        File::Plan => answer(include_str!("schema/plan.json"))?,
+        File::Lock => answer(include_str!("schema/lock.json"))?,
+        File::Gate => answer(include_str!("schema/gate.json"))?,
+        File::Push => answer(include_str!("schema/push.json"))?,
+        File::Pull => answer(include_str!("schema/pull.json"))?,
+        File::Sign => answer(include_str!("schema/sign.json"))?,
+        File::Attest => answer(include_str!("schema/attest.json"))?,
+        File::Key => answer(include_str!("schema/key.json"))?,
+        File::Trust => answer(include_str!("schema/trust.json"))?,
+        File::Yank => answer(include_str!("schema/yank.json"))?,
+        File::Delta => answer(include_str!("schema/delta.json"))?,
+        File::PublishSource => answer(include_str!("schema/publish-source.json"))?,
+        File::Demo => answer(include_str!("schema/demo.json"))?,
+        // A candidate that is promoted is released.
+        File::Release | File::Promote => answer(include_str!("schema/release.json"))?,
     };
     context.screen.document(&schema);
     Ok(())

@@ -1,6 +1,7 @@
 //! All integration tests: one binary, one module per subject.
 
 mod again;
+mod answers;
 mod architecture;
 mod bundle;
 mod changelog;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::fakebundle::FakeBundle;
 use super::fakedocker::FakeDocker;
 use super::project::{Said, parvis};
+use super::schema::assert_fits;
 
 /// The password of the first log-in, which nothing but two commands may print.
 pub const PASSWORD: &str = "cheval-agrafe-exact";
@@ -44,6 +45,9 @@ impl World {
         let output = self.command(arguments).output().unwrap();
         let said = Said::from(&output);
         assert_eq!(output.status.code(), Some(code), "parvis demo {}\n{}{}", arguments.join(" "), said.out, said.err);
+        if code == 0 && arguments.contains(&"--json") {
+            assert_fits("demo", &serde_json::from_str(&said.out).unwrap());
+        }
         said
     }
 
