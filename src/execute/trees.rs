@@ -466,6 +466,38 @@ fn owner(path: &TreePath, entry: &Entry) -> Option<Owner> {
 ///
 /// Dates are made independent of the day: what was written now gets the given date; what kept the date of a stored file
 /// keeps the tree's, or that of the file that was moved.
+/// Where the day of each password's last change stands.
+const SHADOW: &[u8] = b"etc/shadow";
+
+/// Returns `/etc/shadow` as it would be had the script run on the day of its package: not every program asks the environment what day it is.
+/// A command of a recipe has no day; there it is that of the newest entry before.
+fn dated_shadow(site: &Site<'_>, kind: Kind, mode: u16, old: Option<&Entry>, date: i64) -> Result<Kind, Failure> {
+    let Kind::File { digest, .. } = &kind else { return Ok(kind) };
+    let read = |digest: &FileDigest, mode: u16| -> Result<Vec<u8>, Failure> {
+        let mut content = Vec::new();
+        let mut file = site.store.open_file(digest, mode).map_err(from_store)?;
+        let read = std::io::Read::read_to_end(&mut file, &mut content);
+        read.map_err(|error| Failure::world("cannot read `/etc/shadow` from the store").because(error))?;
+        Ok(content)
+    };
+    // What an older package's script finds there was dated before.
+    let before = match old {
+        Some(Entry { kind: Kind::File { digest, .. }, mode, .. }) => gate::newest_in_shadow(&read(digest, *mode)?),
+        _ => 0,
+    };
+    let latest = date.max(before);
+    if latest == 0 {
+        return Ok(kind);
+    }
+    let content = read(digest, mode)?;
+    let dated = gate::clamp_shadow(&content, latest);
+    if dated == content {
+        return Ok(kind);
+    }
+    let digest = site.store.put_file_bytes(&dated, mode).map_err(from_store)?;
+    Ok(Kind::File { digest, size: dated.len() as u64, shared: false })
+}
+
 fn take_changes(site: &Site<'_>, sandbox: &mut Sandbox, tree: &mut Tree, origin: &Origin, date: i64) -> Result<(), Failure> {
     // What the store says is what a person can act on, not that the sandbox could not go on.
     let mut refused = None;
@@ -494,6 +526,9 @@ fn take_changes(site: &Site<'_>, sandbox: &mut Sandbox, tree: &mut Tree, origin:
             }
             Change::Put(path, mut entry) => {
                 let old = tree.get(path.as_bytes());
+                if path.as_bytes() == SHADOW {
+                    entry.kind = dated_shadow(site, entry.kind, entry.mode, old, date)?;
+                }
                 entry.mtime = match (&entry.kind, old) {
                     (Kind::Directory, _) => 0,
                     (kind, Some(old)) if entry.mtime == FILE_MTIME && same_content(kind, &old.kind) => old.mtime,

@@ -181,6 +181,13 @@ pub fn clamp_shadow(content: &[u8], epoch: i64) -> Vec<u8> {
     content.split(|byte| *byte == b'\n').map(line).collect::<Vec<_>>().join(&b'\n')
 }
 
+/// Returns the second at which the newest day of a password's change in `/etc/shadow` begins; 0 where there is none.
+#[must_use]
+pub fn newest_in_shadow(content: &[u8]) -> i64 {
+    let day = |line: &[u8]| std::str::from_utf8(line.split(|byte| *byte == b':').nth(2)?).ok()?.parse::<i64>().ok();
+    content.split(|byte| *byte == b'\n').filter_map(day).max().unwrap_or(0).saturating_mul(86_400)
+}
+
 /// How many bytes around the words `PRIVATE KEY` decide whether a key stands there.
 const CONTEXT: usize = 640;
 

@@ -1,5 +1,6 @@
 //! What the bytes are.
 
+pub mod accounts;
 pub mod along;
 pub mod archive;
 pub mod canonical;

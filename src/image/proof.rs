@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::accounts::{AccountChange, FILES};
 use super::diff::{Difference, FileChange};
 
 /// Settings that follow from what changed: when the image was decided anew, and on which one it stands.
 const FOLLOWING: [&str; 2] = ["Label org.opencontainers.image.created", "Label org.opencontainers.image.base.digest"];
-
-/// Where accounts stand. What parvis itself writes there is as old as the newest package of the image.
-const ACCOUNTS: [&[u8]; 4] = [b"etc/passwd", b"etc/group", b"etc/shadow", b"etc/gshadow"];
 
 /// What changed beside the files of announced packages, and may.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,16 +17,23 @@ pub struct Proof {
     pub database: usize,
     /// Paths of announced packages, as many as changed.
     pub files: usize,
+    /// Accounts and groups that announced packages made, changed, or make no longer.
+    pub accounts: Vec<AccountChange>,
 }
 
 /// Holds what differs against the names of the packages that were announced.
 ///
 /// Files may differ that belong to an announced package, that a script makes, or that are the package database; files of accounts in their
-/// date. Everything else is a surprise: a package that nobody announced, its files, the recipe's own files, a setting of the image.
+/// date, and in entries that an announced package explains. Everything else is a surprise: a package that nobody announced, its files, the
+/// recipe's own files, a setting of the image.
 ///
 /// # Errors
 /// Returns every surprise, in words.
-pub fn prove(difference: &Difference, announced: &BTreeSet<&str>) -> Result<Proof, Vec<String>> {
+pub fn prove(
+    difference: &Difference,
+    announced: &BTreeSet<&str>,
+    accounts: Result<Vec<AccountChange>, Vec<String>>,
+) -> Result<Proof, Vec<String>> {
     let mut surprises = Vec::new();
     for change in &difference.packages {
         // A second architecture of one name stands as `NAME:ARCHITECTURE`.
@@ -37,15 +42,21 @@ pub fn prove(difference: &Difference, announced: &BTreeSet<&str>) -> Result<Proo
         }
     }
     let mut proof = Proof::default();
+    match accounts {
+        Ok(accounts) => proof.accounts = accounts,
+        Err(unexplained) => surprises.extend(unexplained),
+    }
     for FileChange { path, kind, owner, aspects } in &difference.files {
-        let only_dated = !aspects.is_empty() && aspects.iter().all(|aspect| aspect.name == "date");
         let is_script = owner.starts_with("script of ") || owner.starts_with("run of ");
+        let is_accounts = FILES.iter().any(|file| file.as_bytes() == path.as_bytes());
+        // What stands in them was compared entry by entry. What parvis itself writes is as old as the newest package of the image.
+        let is_compared = *kind != "removed" && aspects.iter().all(|aspect| ["content", "date"].contains(&aspect.name));
         match owner.strip_prefix("package ") {
             Some(name) if announced.contains(name) => proof.files += 1,
             // Scripts of dpkg itself are no less than the database that it keeps.
             _ if is_database(path.as_bytes()) => proof.database += 1,
-            _ if owner.is_empty() && only_dated && ACCOUNTS.contains(&path.as_bytes()) => proof.database += 1,
-            _ if is_script => proof.by_scripts.push(path.to_string()),
+            _ if is_accounts && is_compared && (is_script || owner.is_empty()) => proof.database += 1,
+            _ if is_script && !is_accounts => proof.by_scripts.push(path.to_string()),
             _ if owner.is_empty() => surprises.push(format!("`{path}` is {kind}, and nobody is known to have put it there")),
             _ => surprises.push(format!("`{path}` is {kind} ({owner})")),
         }
@@ -89,14 +100,15 @@ mod tests {
             ("etc/ld.so.cache", "script of libc-bin"),
             ("var/lib/dpkg/status", "package database"),
         ];
-        let proof = prove(&difference(&files), &BTreeSet::from(["libssl3"])).unwrap();
-        assert_eq!(proof, Proof { by_scripts: vec!["/etc/ld.so.cache".into()], database: 1, files: 1 });
+        let proof = prove(&difference(&files), &BTreeSet::from(["libssl3"]), Ok(Vec::new())).unwrap();
+        let expected = Proof { by_scripts: vec!["/etc/ld.so.cache".into()], database: 1, files: 1, accounts: Vec::new() };
+        assert_eq!(proof, expected);
     }
 
     #[test]
     fn whatever_nobody_announced_is_a_surprise() {
         let surprises = |files: &[(&str, &str)], announced: &[&str]| {
-            prove(&difference(files), &announced.iter().copied().collect()).unwrap_err()
+            prove(&difference(files), &announced.iter().copied().collect(), Ok(Vec::new())).unwrap_err()
         };
         assert_eq!(surprises(&[], &["other"]), ["the package `libssl3` is newer"]);
         for (path, owner, message) in [
@@ -111,20 +123,30 @@ mod tests {
         changed.config.push(SettingChange { name: FOLLOWING[0].into(), before: Some("then".into()), after: Some("now".into()) });
         changed.config.push(SettingChange { name: "User".into(), before: Some("www".into()), after: None });
         assert_eq!(
-            prove(&changed, &BTreeSet::from(["libssl3"])).unwrap_err(),
+            prove(&changed, &BTreeSet::from(["libssl3"]), Ok(Vec::new())).unwrap_err(),
             ["the setting `User` of the image is another one"]
         );
     }
 
     #[test]
-    fn accounts_may_be_dated_anew_and_nothing_else() {
+    fn files_of_accounts_may_be_dated_anew_and_have_what_was_explained() {
         let prove = |path: &str, owner: &str, aspect: &'static str| {
             let mut found = difference(&[(path, owner)]);
             found.files[0].aspects = vec![Aspect { name: aspect, before: "1".into(), after: "2".into() }];
-            super::prove(&found, &BTreeSet::from(["libssl3"])).is_ok()
+            super::prove(&found, &BTreeSet::from(["libssl3"]), Ok(Vec::new())).is_ok()
         };
-        assert!(prove("etc/passwd", "", "date") && prove("etc/group", "", "date"));
-        assert!(!prove("etc/passwd", "", "content") && !prove("etc/passwd", "", "mode"));
+        for owner in ["", "script of adduser"] {
+            assert!(prove("etc/passwd", owner, "date") && prove("etc/group", owner, "content"));
+            assert!(!prove("etc/shadow", owner, "mode") && !prove("etc/gshadow", owner, "owner"));
+        }
         assert!(!prove("etc/hosts", "", "date") && !prove("etc/passwd", "files recipes/a.yaml:3", "date"));
+        let removed = |path: &str, owner: &str| {
+            let mut found = difference(&[(path, owner)]);
+            found.files[0].kind = "removed";
+            super::prove(&found, &BTreeSet::from(["libssl3"]), Ok(Vec::new())).is_ok()
+        };
+        assert!(removed("etc/other", "script of adduser") && !removed("etc/shadow", "script of adduser"));
+        let unexplained = super::prove(&difference(&[]), &BTreeSet::from(["libssl3"]), Err(vec!["an account".into()]));
+        assert_eq!(unexplained.unwrap_err(), ["an account"]);
     }
 }

@@ -169,6 +169,71 @@ fn a_fix_below_declared_accounts_is_no_surprise() {
     assert_eq!(record["touched"], serde_json::json!(["base", "app", "other"]));
 }
 
+/// A library whose script writes accounts down as `useradd` does.
+fn with_accounts(version: &str, more: &str) -> crate::kit::mkdeb::Deb {
+    let uploads = if version == OLD.0 { vec![OLD] } else { vec![FIX, OLD] };
+    let script = format!(
+        "#!/bin/sh\nset -e\n[ \"$1\" = configure ] || exit 0\n[ -e /etc/shadow ] || echo 'root:*:20000:0:99999:7:::' > /etc/shadow\n{more}"
+    );
+    world::libfoo(version).changelog(&uploads).script("postinst", &script)
+}
+
+/// What a script does to add an account, on a day long after this one: its clock is the machine's.
+const SVC: &str = "for name in svc; do\n\
+    echo \"$name:x:990:990::/var/lib/svc:/usr/sbin/nologin\" >> /etc/passwd\n\
+    echo \"$name:x:990:\" >> /etc/group\n\
+    echo \"$name:!:99999::::::\" >> /etc/shadow\ndone\n";
+
+#[test]
+fn an_account_that_a_fix_brings_is_told_of_and_one_that_it_does_not_name_is_refused() {
+    let mut repo = world::archive_of(&with_accounts(OLD.0, ""));
+    let project = Project::sample(&repo);
+    // Where the recipe has accounts of its own, nobody but parvis wrote the file last.
+    project.recipe(
+        "own",
+        "description: Accounts of its own.\nfrom: base\nusers:\n  - {name: paroisse, uid: 1001, gid: 1001}\ntests: [{file: /etc/shadow, contains: [\"svc:!:\"]}]\n",
+    );
+    project.run(&["lock"], 0);
+    project.run(&["build"], 0);
+    let (before, lock) = (digests(&project), project.read("parvis.lock"));
+    repo.date += 60;
+    let mut refused = |more: &str, words: &str| {
+        repo.withdraw(Suite::Security, "libfoo");
+        repo.add(Suite::Security, &with_accounts(FIX.0, more)).publish();
+        let said = project.run(&["rebuild", "--unreleased"], 1);
+        assert!(said.err.contains("changed that was not announced: ") && said.err.contains(words), "{words}: {}", said.err);
+        assert_eq!((digests(&project), project.read("parvis.lock")), (before.clone(), lock.clone()));
+        assert!(!project.path().join("rebuilds").exists());
+    };
+    // A name that is put together stands nowhere in the package; and what opens something is refused, whoever names it.
+    let evil = SVC.replace("in svc", "in svc \"ev${1#configur}il\"");
+    refused(&evil, "the account `eveil` is added, and no package that was announced names it");
+    refused(
+        &format!("{SVC}echo 'svc2::991:991::/:/bin/sh' >> /etc/passwd\n"),
+        "the account `svc2` has another password, or none",
+    );
+    refused(&format!("{SVC}echo 'toor:x:0:0::/:/bin/sh' >> /etc/passwd\n"), "the account `toor` has the number of root");
+    repo.withdraw(Suite::Security, "libfoo");
+    repo.add(Suite::Security, &with_accounts(FIX.0, SVC)).publish();
+    let said = project.run(&["rebuild", "--unreleased", "--lang", "fr"], 0);
+    assert!(
+        said.out.contains("  `libfoo` crée le nouveau compte `svc` (numéro 990) ; aucun mot de passe ne l’ouvre\n"),
+        "{}",
+        said.out
+    );
+    let report = project.read("rebuilds/sec.1/report.md");
+    assert!(report.contains("- `libfoo` makes the new account `svc` (number 990); no password opens it\n"), "{report}");
+    assert!(report.contains("- `libfoo` makes the new group `svc` (number 990)\n"), "{report}");
+    assert!(!report.contains("`/etc/passwd`"), "what was compared line by line is not only listed: {report}");
+    let record: serde_json::Value = serde_json::from_str(&project.read("rebuilds/sec.1/rebuild.json")).unwrap();
+    crate::kit::schema::assert_fits("rebuild", &record);
+    assert_eq!(record["touched"], serde_json::json!(["base", "app", "own"]));
+    assert_eq!(record["images"][2]["accounts"][0]["name"], "svc");
+    // The day is that of the package, and not what the script took it for.
+    let said = project.run(&["run", "own", "--", "cat", "/etc/shadow"], 0);
+    assert!(said.out.contains("svc:!:19675::::::\n") && said.out.contains("root:*:19675:"), "{}", said.out);
+}
+
 #[test]
 fn a_rebuild_that_fails_its_tests_changes_nothing() {
     let (mut repo, project) = built();

@@ -32,6 +32,7 @@ use crate::edge::sandbox;
 use crate::edge::store::Store;
 use crate::execute::Built;
 use crate::failure::Failure;
+use crate::image::accounts::AccountChange;
 use crate::image::oci::{self, Descriptor, Platform};
 use crate::image::repository::WritableRepository;
 use crate::image::{canonical, proof::Proof};
@@ -603,6 +604,10 @@ impl Done {
     /// Returns what is written down and printed: nothing in it is of this machine or of this hour.
     fn to_json(&self) -> Value {
         let mut document = self.intention.to_json();
+        let account = |change: &AccountChange| {
+            let AccountChange { name, kind, is_group, id, package } = change;
+            json!({ "name": name, "kind": kind, "group": is_group, "id": id, "package": package })
+        };
         let image = |image: &Rebuilt| {
             json!({
                 "name": image.name,
@@ -612,6 +617,7 @@ impl Done {
                 "bytes": image.after.record.size(),
                 "new_bytes": image.fresh,
                 "by_scripts": image.proof.by_scripts,
+                "accounts": image.proof.accounts.iter().map(account).collect::<Vec<_>>(),
             })
         };
         let one = |(platform, built): &(Architecture, Built)| json!({ "name": built.name, "platform": platform, "manifest": built.record.manifest.to_string() });

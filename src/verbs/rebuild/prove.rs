@@ -4,16 +4,21 @@ use std::collections::BTreeSet;
 
 use super::words::Words;
 use super::{Intention, Rebuilt};
-use crate::execute::Built;
+use crate::execute::{self, Built};
 use crate::failure::Failure;
+use crate::image::accounts::{self, Stated};
 use crate::image::{diff, proof};
 use crate::model::name::{ImageName, PackageName};
+use crate::model::tree::{Origin, Tree};
 use crate::verbs::Context;
 use crate::verbs::image::Image;
 use crate::verbs::workplace::Planned;
 
 /// Surprises that are named.
 const MOST_NAMED: usize = 20;
+
+/// The parts of a package in which its accounts are made or named, by the ending of their files in the package database.
+const SCRIPTS: [&str; 5] = ["preinst", "postinst", "prerm", "postrm", "config"];
 
 /// Proves it for all images, and tells those that came out otherwise with what changed.
 pub fn all(
@@ -45,7 +50,9 @@ pub fn all(
         let (old, new) = (read(before)?, read(after)?);
         let difference = diff::diff(old.side(), new.side())
             .map_err(|error| Failure::bug(format!("the package database of `{name}` cannot be read")).because(error))?;
-        let proof = proof::prove(&difference, &announced).map_err(|surprises| {
+        let accounts = [(before, &old), (after, &new)].map(|(planned, image)| stated(context, planned, &image.tree, &announced));
+        let [was, is] = accounts;
+        let proof = proof::prove(&difference, &announced, accounts::explain(&was?, &is?)).map_err(|surprises| {
             let more = surprises.len().saturating_sub(MOST_NAMED);
             let mut named: Vec<String> = surprises.into_iter().take(MOST_NAMED).collect();
             if more > 0 {
@@ -64,4 +71,28 @@ pub fn all(
         });
     }
     Ok(images)
+}
+
+/// Reads what an image says of its accounts, and what announced packages say of theirs.
+fn stated(context: &Context<'_>, planned: &Planned<'_>, tree: &Tree, announced: &BTreeSet<&str>) -> Result<Stated, Failure> {
+    let site = planned.site(context);
+    let mut stated = Stated::default();
+    for file in accounts::FILES {
+        stated.files.extend(execute::read_path(&site, tree, file.as_bytes())?.map(|content| (file, content)));
+    }
+    for (path, entry) in tree.iter() {
+        let text = path.to_string();
+        let package = match (text.strip_prefix("/var/lib/dpkg/info/"), &entry.origin) {
+            (Some(file), _) => file.rsplit_once('.').filter(|(_, kind)| SCRIPTS.contains(kind)).map(|(name, _)| name.to_owned()),
+            (None, Origin::Package(name)) if text.starts_with("/usr/lib/sysusers.d/") => Some(name.to_string()),
+            _ => None,
+        };
+        // Of packages that stand in several architectures the file has both in its name.
+        let package = package.map(|name| name.split(':').next().unwrap_or_default().to_owned());
+        let Some(package) = package.filter(|name| announced.contains(name.as_str())) else { continue };
+        if let Some(content) = execute::read_path(&site, tree, path.as_bytes())? {
+            stated.texts.entry(package).or_default().push(content);
+        }
+    }
+    Ok(stated)
 }

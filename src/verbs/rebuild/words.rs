@@ -7,6 +7,7 @@ use super::upstream::Upstream;
 use super::{Done, Intention, Rebuilt};
 use crate::debian::changelog::Urgency;
 use crate::failure::Failure;
+use crate::image::accounts::AccountChange;
 use crate::model::language::Language;
 use crate::model::name::{Architecture, ImageName};
 use crate::model::number::Number;
@@ -421,6 +422,41 @@ impl Words {
         upload.older.as_ref().map_or_else(|| upload.newer.clone(), |older| format!("{older} → {}", upload.newer))
     }
 
+    /// Tells of accounts that announced packages made, changed or make no longer, each once.
+    fn accounts(self, done: &Done) -> Vec<String> {
+        let changes: BTreeSet<&AccountChange> = done.images.iter().flat_map(|image| &image.proof.accounts).collect();
+        changes.into_iter().map(|change| self.account(change)).collect()
+    }
+
+    fn account(self, AccountChange { name, kind, is_group, id, package }: &AccountChange) -> String {
+        match (*kind, is_group) {
+            ("added", false) => self.say(
+                format!("`{package}` makes the new account `{name}` (number {id}); no password opens it"),
+                format!("`{package}` crée le nouveau compte `{name}` (numéro {id}) ; aucun mot de passe ne l’ouvre"),
+            ),
+            ("added", true) => self.say(
+                format!("`{package}` makes the new group `{name}` (number {id})"),
+                format!("`{package}` crée le nouveau groupe `{name}` (numéro {id})"),
+            ),
+            ("removed", false) => self.say(
+                format!("`{package}` does not make the account `{name}` (number {id}) any more"),
+                format!("`{package}` ne crée plus le compte `{name}` (numéro {id})"),
+            ),
+            ("removed", true) => self.say(
+                format!("`{package}` does not make the group `{name}` (number {id}) any more"),
+                format!("`{package}` ne crée plus le groupe `{name}` (numéro {id})"),
+            ),
+            (_, false) => self.say(
+                format!("`{package}` changes the account `{name}` (number {id})"),
+                format!("`{package}` modifie le compte `{name}` (numéro {id})"),
+            ),
+            (_, true) => self.say(
+                format!("`{package}` changes the group `{name}` (number {id}) or who is in it"),
+                format!("`{package}` modifie le groupe `{name}` (numéro {id}) ou ses membres"),
+            ),
+        }
+    }
+
     /// Says on which of the platforms a source moves, where it is not all of them; the text goes on a line.
     fn only_on(self, upload: &Upload, platforms: &[Architecture]) -> String {
         let on: BTreeSet<&str> = upload.packages.iter().map(|moved| moved.to.architecture.as_str()).collect();
@@ -470,7 +506,7 @@ impl Words {
     pub fn done(self, done: &Done, signed: Option<&str>, place: &str) -> Vec<String> {
         let (fresh, all) = done.bytes();
         let (name, tests) = (&done.intention.name, done.tests.len());
-        vec![
+        let mut lines = vec![
             String::new(),
             self.say(
                 format!("{name} is built: {tests} tests passed, and nothing changed but what is listed above"),
@@ -489,7 +525,9 @@ impl Words {
                 "next: try it with `parvis demo up`, then keep the folder `rebuilds/` and `parvis.lock` in version control",
                 "ensuite : essayez-la avec `parvis demo up`, puis conservez le dossier `rebuilds/` et `parvis.lock` dans votre dépôt",
             ),
-        ]
+        ];
+        lines.splice(2..2, self.accounts(done).into_iter().map(|line| format!("  {line}")));
+        lines
     }
 
     fn starts_from(self, upstream: &Upstream) -> String {
@@ -539,6 +577,7 @@ impl Words {
         items.extend(moves.removed.iter().map(|(package, _, version)| {
             self.say(format!("`{package}` {version}: no longer needed"), format!("`{package}` {version} : plus nécessaire"))
         }));
+        items.extend(self.accounts(done));
         parts.push(Part::List(items));
         parts.push(Part::Heading(self.say("Images", "Images")));
         let head = [
