@@ -18,11 +18,12 @@ use super::lock::Allowed;
 use super::published;
 use super::registry::Reach;
 use super::workplace::{LOCK_FILE, Workplace, open_store, read_lock};
-use super::{Answer, Context};
+use super::{Answer, Context, in_language};
 use crate::debian::changelog::{Advisory, Changelog};
 use crate::debian::tracker::{self, Tracked};
 use crate::debian::version::Version;
 use crate::failure::Failure;
+use crate::model::language::{Language, both};
 use crate::model::lock::{Lock, LockedPackage};
 use crate::model::name::{ImageName, PackageName};
 use crate::model::{rebuild, releases};
@@ -75,7 +76,7 @@ type Fixes = BTreeMap<PackageName, Option<Version>>;
 
 /// Says what a hole touches.
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let workplace = Workplace::open(context)?;
+    let (workplace, language) = (held::project(context)?, context.language);
     let store = open_store(context)?;
     let current = workplace.lock_if_any()?;
     let places = places(&workplace, context, arguments)?;
@@ -123,22 +124,39 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
                 "looked_at": places.iter().map(|place| &place.shown).collect::<Vec<_>>(), "unread": unread,
                 "findings": findings.iter().map(Finding::to_json).collect::<Vec<_>>() })
         },
-        || lines(&shown, &places, &findings, unread),
+        || lines(&shown, &places, &findings, unread, language),
     );
-    let lacking = findings.iter().filter(|finding| !finding.has_fix).count();
-    if lacking > 0 {
-        let hint = findings.iter().any(|finding| !finding.has_fix && finding.fixed.is_some());
-        return Err(Failure::no(format!("`{shown}` touches what is listed above")).hint(if hint {
-            "`parvis rebuild` takes the fixes that are out"
-        } else {
-            "no fix is out yet: look again tomorrow"
-        }));
+    let lacking: Vec<&Finding> = findings.iter().filter(|finding| !finding.has_fix).collect();
+    if lacking.is_empty() && !findings.is_empty() {
+        return Ok(());
     }
-    if findings.is_empty() {
-        return Err(Failure::world(format!("nothing that could be read names `{shown}`: whether it touches you cannot be told"))
-            .hint("give a file of Debian's security tracker with `--tracker`"));
-    }
-    Ok(())
+    let failure = if lacking.is_empty() {
+        Failure::world(both!(
+            language,
+            "nothing that could be read names `{shown}`: whether it touches you cannot be told",
+            "rien de ce qui a pu être lu ne cite `{shown}` : impossible de dire si cette faille vous touche"
+        ))
+    } else {
+        let message = both!(language, "`{shown}` touches what is listed above", "`{shown}` touche ce qui est listé ci-dessus");
+        Failure::no(message)
+    };
+    let has_lock = |finding: &&Finding| places.iter().any(|place| place.shown == finding.place && place.lock.is_some());
+    let (english, french) = if lacking.is_empty() {
+        (
+            "give a file of Debian's security tracker with `--tracker`",
+            "donnez un fichier du suivi de sécurité de Debian avec `--tracker`",
+        )
+    } else if lacking.iter().all(|finding| finding.fixed.is_none()) {
+        ("no fix is out yet: look again tomorrow", "aucun correctif n’est encore paru : regardez de nouveau demain")
+    } else if lacking.iter().any(has_lock) {
+        ("`parvis rebuild` takes the fixes that are out", "`parvis rebuild` prend les correctifs parus")
+    } else {
+        (
+            "ask the publisher for a newer version (`parvis demo upgrade` takes it in); in a clone of the project, `parvis rebuild` makes one",
+            "demandez à l’éditeur une version plus récente (`parvis demo upgrade` l’installe) ; dans une copie du projet, `parvis rebuild` en fait une",
+        )
+    };
+    Err(in_language(failure.hint(language.choose(english, french)), language))
 }
 
 /// Returns everything that is looked into: the project's lock, those of releases and rebuilds, those of registries, and what was named.
@@ -253,27 +271,51 @@ impl Finding {
     }
 }
 
-fn lines(id: &str, places: &[Of], findings: &[Finding], unread: usize) -> Vec<String> {
+fn lines(id: &str, places: &[Of], findings: &[Finding], unread: usize, language: Language) -> Vec<String> {
     let mut lines = Vec::new();
-    for place in places {
-        lines.push(format!("{}:", place.shown));
-        let here: Vec<&Finding> = findings.iter().filter(|finding| finding.place == place.shown).collect();
+    for Of { shown, .. } in places {
+        lines.push(both!(language, "{shown}:", "{shown} :"));
+        let here: Vec<&Finding> = findings.iter().filter(|finding| finding.place == *shown).collect();
         if here.is_empty() {
-            lines.push(format!("  no changelog of its packages names {id}"));
+            lines.push(both!(
+                language,
+                "  no changelog of its packages names {id}",
+                "  aucun journal de ses paquets ne cite {id}"
+            ));
         }
         for finding in here {
             let Finding { source, have, images, .. } = finding;
             let images = images.iter().map(ImageName::as_str).collect::<Vec<_>>().join(", ");
             lines.push(match (&finding.fixed, finding.has_fix) {
-                (Some(fixed), true) => format!("  {source} {have}: fixed (since {fixed}), in {images}"),
-                (Some(fixed), false) => format!("  {source} {have}: AFFECTED, fixed in {fixed}, in {images}"),
-                (None, _) => format!("  {source} {have}: AFFECTED, no fix is out, in {images}"),
+                (Some(fixed), true) => both!(
+                    language,
+                    "  {source} {have}: fixed (since {fixed}), in {images}",
+                    "  {source} {have} : corrigé (depuis {fixed}), dans {images}"
+                ),
+                (Some(fixed), false) => both!(
+                    language,
+                    "  {source} {have}: AFFECTED, fixed in {fixed}, in {images}",
+                    "  {source} {have} : TOUCHÉ, corrigé dans {fixed}, dans {images}"
+                ),
+                (None, _) => both!(
+                    language,
+                    "  {source} {have}: AFFECTED, no fix is out, in {images}",
+                    "  {source} {have} : TOUCHÉ, aucun correctif n’est paru, dans {images}"
+                ),
             });
         }
     }
-    lines.push("what no changelog names may be affected all the same".to_owned());
+    lines.push(both!(
+        language,
+        "what no changelog names may be affected all the same",
+        "ce qu’aucun journal ne cite peut être touché malgré tout"
+    ));
     if unread > 0 {
-        lines.push(format!("{unread} changelogs were not at hand and not read: `parvis build` brings them"));
+        lines.push(both!(
+            language,
+            "{unread} changelogs were not at hand and not read: `parvis build` brings them",
+            "{unread} journaux n’étaient pas disponibles et n’ont pas été lus : `parvis build` les apporte"
+        ));
     }
     lines
 }

@@ -12,6 +12,7 @@ use crate::edge::fetch::{Download, Fetcher};
 use crate::edge::store::Store;
 use crate::execute::{UnpackError, changelog};
 use crate::failure::Failure;
+use crate::model::language::Language;
 use crate::model::lock::LockedPackage;
 use crate::model::name::{PackageName, Suite};
 use crate::plan::news::{Upload, source_version};
@@ -58,6 +59,18 @@ impl Account {
             "entries": self.entries.iter().map(entry).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Returns an urgency as people read it.
+pub fn urgency(urgency: Urgency, language: Language) -> &'static str {
+    let french = match urgency {
+        Urgency::Unknown => "inconnue",
+        Urgency::Low => "faible",
+        Urgency::Medium => "moyenne",
+        Urgency::High => "haute",
+        Urgency::Emergency | Urgency::Critical => "critique",
+    };
+    language.choose(urgency.word(), french)
 }
 
 /// Where changelogs come from.

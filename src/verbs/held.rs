@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use super::Context;
 use super::image::{from_layout, refused};
 use super::published;
 use super::registry::Reach;
 use super::workplace::{LOCK_FILE, LOCK_LIMIT, Workplace, parse_lock, read_lock};
-use crate::bundle::manifest::ARCHIVE;
-use crate::edge::layout::{self, Handed};
+use super::{Context, in_language};
+use crate::bundle::manifest::{ARCHIVE, MANIFEST};
+use crate::edge::layout::{self, ArchiveFile, Handed};
+use crate::edge::project::ProjectFolder;
 use crate::failure::Failure;
 use crate::image::archive::{self, ArchiveError, Files, FoundImage, TarFiles};
 use crate::image::diff::STATUS;
 use crate::image::reader::{self, Hashing, Limits};
+use crate::model::language::both;
 use crate::model::lock::Lock;
 use crate::model::name::{ImageName, Suite};
 use crate::model::number::Number;
@@ -30,6 +32,23 @@ pub struct Of {
     pub lock: Option<Lock>,
     /// What people call it.
     pub shown: String,
+}
+
+/// Opens the project, without which nobody knows which archive is to be asked, and by which keys it is known.
+pub fn project(context: &Context<'_>) -> Result<Workplace, Failure> {
+    if ProjectFolder::find(&context.folder).is_err() {
+        let language = context.language;
+        let message = language.choose(
+            "there is no project here, which says which archive to ask and by which keys to believe it",
+            "il n’y a pas de projet ici : c’est lui qui dit quelle archive interroger, et à quelles clés la reconnaître",
+        );
+        let hint = language.choose(
+            "run it in a clone of the project; without one, ask the publisher whether a newer version is out",
+            "lancez-la dans une copie du projet ; à défaut, demandez à l’éditeur si une version plus récente est parue",
+        );
+        return Err(in_language(Failure::project(message).hint(hint), language));
+    }
+    Workplace::open(context)
 }
 
 /// Finds what is asked about; the project's lock where nothing is named. `kept_in` is a registry that has releases.
@@ -128,7 +147,21 @@ pub fn archives(workplace: &Workplace) -> BTreeMap<Suite, String> {
 /// Reads the package databases of all images of a layout or archive.
 pub fn of_path(context: &Context<'_>, path: &Path) -> Result<Vec<Held>, Failure> {
     match layout::open(path).map_err(|error| from_layout(&error))? {
-        Handed::Folder(folder) => of_files(context, &folder, path),
+        Handed::Folder(folder) => {
+            let has = |name: &str| folder.open(name).map(|found| found.is_some());
+            let unreadable = |error: std::io::Error| Failure::world(format!("cannot read `{}`", path.display())).because(error);
+            // A bundle as it was unpacked has its images in one file.
+            if has("index.json").map_err(unreadable)? {
+                return of_files(context, &folder, path);
+            }
+            if has(ARCHIVE).map_err(unreadable)? {
+                return of_path(context, &path.join(ARCHIVE));
+            }
+            if has(MANIFEST).map_err(unreadable)? {
+                return Err(no_images(context, path));
+            }
+            of_files(context, &folder, path)
+        }
         Handed::File(file) => {
             let wrong = |error: ArchiveError| refused(path, error.into());
             let files = TarFiles::new(&file).map_err(wrong)?;
@@ -139,10 +172,31 @@ pub fn of_path(context: &Context<'_>, path: &Path) -> Result<Vec<Held>, Failure>
             });
             match inner.and_then(|name| files.within(std::str::from_utf8(name).ok()?)) {
                 Some(inner) => of_files(context, &TarFiles::new(&inner).map_err(wrong)?, path),
+                None if is_bundle(&files) => Err(no_images(context, path)),
                 None => of_files(context, &files, path),
             }
         }
     }
+}
+
+/// Whether a download is a bundle, with its images or without.
+fn is_bundle(files: &TarFiles<'_, ArchiveFile>) -> bool {
+    files.names().any(|name| name.ends_with(format!("/{MANIFEST}").as_bytes()))
+}
+
+/// Says that a bundle has no images: they are fetched from a registry.
+fn no_images(context: &Context<'_>, path: &Path) -> Failure {
+    let (path, language) = (path.display(), context.language);
+    let message = both!(
+        language,
+        "`{path}` says which images it runs, and does not bring them along",
+        "`{path}` dit quelles images il utilise, mais ne les contient pas"
+    );
+    let hint = language.choose(
+        "name the download with the images in it (without `-compose` in its name), or the number of the release",
+        "indiquez le téléchargement qui contient les images (sans `-compose` dans son nom), ou le numéro de la version",
+    );
+    in_language(Failure::project(message).hint(hint), language)
 }
 
 fn of_files(context: &Context<'_>, files: &dyn Files, path: &Path) -> Result<Vec<Held>, Failure> {

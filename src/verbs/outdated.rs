@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::changelogs::{Account, Reading};
+use super::changelogs::{Account, Reading, urgency};
 use super::held::{self, Of};
 use super::lists;
 use super::lock::Allowed;
 use super::registry::Reach;
-use super::workplace::{Workplace, open_store};
+use super::workplace::open_store;
 use super::{Answer, Context};
+use crate::model::language::{Language, both};
 use crate::model::lock::composer::DownloadKind;
 use crate::model::name::ImageName;
 use crate::plan::news::{Upload, available};
@@ -51,7 +52,7 @@ struct News {
 
 /// Compares with the archive of now.
 pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
-    let workplace = Workplace::open(context)?;
+    let (workplace, language) = (held::project(context)?, context.language);
     let Of { held, images, lock, shown } =
         held::find(&workplace, context, arguments.what.as_deref(), arguments.kept_in.as_deref(), &arguments.reach)?;
     let store = open_store(context)?;
@@ -78,16 +79,20 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
                 "composer": { "packages": composer, "looked_at": false } })
         },
         || {
-            let mut lines = lines(&news);
+            // What was handed over has no lock that could be moved: it is replaced.
+            let mut lines = lines(&news, lock.is_none().then_some(shown.as_str()), language);
             if lines.is_empty() {
-                lines.push(
-                    if arguments.security { "the archive has no security fix for it" } else { "the archive has nothing newer" }
-                        .to_owned(),
-                );
+                lines.push(if arguments.security {
+                    both!(language, "the archive has no security fix for it", "l’archive n’a aucun correctif de sécurité pour cela")
+                } else {
+                    both!(language, "the archive has nothing newer", "l’archive n’a rien de plus récent")
+                });
             }
             if composer > 0 {
-                lines.push(format!(
-                    "{composer} packages of Composer were not looked at: their repositories name no fixes; `parvis lock --update 'VENDOR/*' --check` says what would move"
+                lines.push(both!(
+                    language,
+                    "{composer} packages of Composer were not looked at: their repositories name no fixes; `parvis lock --update 'VENDOR/*' --check` says what would move",
+                    "{composer} paquets de Composer n’ont pas été examinés : leurs dépôts ne signalent pas de correctif ; `parvis lock --update 'VENDOR/*' --check` dit ce qui changerait"
                 ));
             }
             lines
@@ -106,63 +111,118 @@ fn document(news: &News) -> Value {
     document
 }
 
-fn lines(news: &[News]) -> Vec<String> {
+/// Returns what a person reads; `handed` is what was asked about where that is no lock.
+fn lines(news: &[News], handed: Option<&str>, language: Language) -> Vec<String> {
     let (security, others): (Vec<&News>, Vec<&News>) = news.iter().partition(|one| one.upload.security);
     let mut lines = Vec::new();
-    for (title, part) in [("Security fixes (`parvis rebuild`):", security), ("Other updates (`parvis lock --update`):", others)] {
+    lines.extend(handed.filter(|_| !security.is_empty()).map(|shown| summary(shown, &security, language)));
+    let lacks = (security.len(), handed.is_some());
+    let titles = match handed {
+        None => [
+            ("Security fixes (`parvis rebuild`):", "Correctifs de sécurité (`parvis rebuild`) :"),
+            ("Other updates (`parvis lock --update`):", "Autres mises à jour (`parvis lock --update`) :"),
+        ],
+        Some(_) => [("Security fixes:", "Correctifs de sécurité :"), ("Other updates:", "Autres mises à jour :")],
+    };
+    for ((english, french), part) in titles.into_iter().zip([security, others]) {
         if part.is_empty() {
             continue;
         }
         if !lines.is_empty() {
             lines.push(String::new());
         }
-        let bytes = part.iter().map(|one| one.upload.bytes()).sum();
-        lines.push(title.to_owned());
-        let read = part.iter().any(|one| one.account.is_some());
-        let head = ["source", "have", "available", "suite", "size", "urgency", "images"];
-        let row = |one: &&News| {
-            let Upload { source, older, newer, suite, images, .. } = &one.upload;
-            let urgency = match &one.account {
-                Some(Ok(account)) => account.urgency().word(),
-                _ => "?",
-            };
-            let mut row = vec![
-                source.to_string(),
-                older.clone().unwrap_or_default(),
-                newer.clone(),
-                suite.to_string(),
-                size(one.upload.bytes()),
-                urgency.to_owned(),
-                listed(images),
-            ];
-            if !read {
-                row.remove(5);
-            }
-            row
+        lines.push(language.choose(english, french).to_owned());
+        lines.extend(listing(&part, language));
+        let bytes = size(part.iter().map(|one| one.upload.bytes()).sum());
+        lines.push(both!(language, "to download: {bytes}", "à télécharger : {bytes}"));
+    }
+    if let (1.., true) = lacks {
+        lines.push(both!(
+            language,
+            "next: ask the publisher for a newer version (`parvis demo upgrade` takes it in); in a clone of the project, `parvis rebuild` makes one",
+            "ensuite : demandez à l’éditeur une version plus récente (`parvis demo upgrade` l’installe) ; dans une copie du projet, `parvis rebuild` en fait une"
+        ));
+    }
+    lines
+}
+
+/// Returns in one sentence how it stands with something that was handed over.
+fn summary(shown: &str, security: &[&News], language: Language) -> String {
+    let read = security.iter().filter_map(|one| one.account.as_ref()?.as_ref().ok());
+    let highest = read.map(Account::urgency).max().unwrap_or_default();
+    let (count, highest) = (security.len(), urgency(highest, language));
+    match count {
+        1 => both!(
+            language,
+            "{shown} lacks 1 security fix (urgency: {highest})",
+            "{shown} : il manque 1 correctif de sécurité (urgence : {highest})"
+        ),
+        _ => both!(
+            language,
+            "{shown} lacks {count} security fixes (highest urgency: {highest})",
+            "{shown} : il manque {count} correctifs de sécurité (urgence la plus haute : {highest})"
+        ),
+    }
+}
+
+/// Returns the table of some updates, each with what its changelog says below it.
+fn listing(part: &[&News], language: Language) -> Vec<String> {
+    let read = part.iter().any(|one| one.account.is_some());
+    let head = [
+        ("source", "source"),
+        ("have", "ici"),
+        ("available", "disponible"),
+        ("suite", "suite"),
+        ("size", "taille"),
+        ("urgency", "urgence"),
+        ("images", "images"),
+    ];
+    let row = |one: &&News| {
+        let Upload { source, older, newer, suite, images, .. } = &one.upload;
+        let urgency = match &one.account {
+            Some(Ok(account)) => urgency(account.urgency(), language),
+            _ => "?",
         };
-        let head: Vec<&str> = head.into_iter().filter(|name| read || *name != "urgency").collect();
-        let table = table(&head, &part.iter().map(row).collect::<Vec<_>>());
-        let mut rows = table.into_iter();
-        lines.extend(rows.next());
-        for (line, one) in rows.zip(&part) {
-            lines.push(line);
-            lines.extend(said(one).map(|said| format!("  {said}")));
+        let mut row = vec![
+            source.to_string(),
+            older.clone().unwrap_or_default(),
+            newer.clone(),
+            suite.to_string(),
+            size(one.upload.bytes()),
+            urgency.to_owned(),
+            listed(images, language),
+        ];
+        if !read {
+            row.remove(5);
         }
-        lines.push(format!("to download: {}", size(bytes)));
+        row
+    };
+    let head = head.into_iter().filter(|(name, _)| read || *name != "urgency");
+    let head: Vec<&str> = head.map(|(english, french)| language.choose(english, french)).collect();
+    let mut rows = table(&head, &part.iter().map(row).collect::<Vec<_>>()).into_iter();
+    let mut lines: Vec<String> = rows.next().into_iter().collect();
+    for (line, one) in rows.zip(part) {
+        lines.push(line);
+        lines.extend(said(one, language).map(|said| format!("  {said}")));
     }
     lines
 }
 
 /// Returns what the changelog says of an update, in one line.
-fn said(news: &News) -> Option<String> {
+fn said(news: &News, language: Language) -> Option<String> {
     Some(match news.account.as_ref()? {
-        Err(why) => format!("no changelog: {why}"),
+        Err(why) => both!(language, "no changelog: {why}", "journal non lu : {why}"),
         Ok(account) => {
             let holes = account.holes();
             match holes.len() {
-                0 if account.entries.is_empty() => "the same source, built once more".to_owned(),
-                0 => "its changelog names no CVE".to_owned(),
-                count if count > MOST_HOLES => format!("{}, and {} more", holes[..MOST_HOLES].join(", "), count - MOST_HOLES),
+                0 if account.entries.is_empty() => {
+                    both!(language, "the same source, built once more", "la même source, construite une fois de plus")
+                }
+                0 => both!(language, "its changelog names no CVE", "son journal ne cite aucune CVE"),
+                count if count > MOST_HOLES => {
+                    let (first, more) = (holes[..MOST_HOLES].join(", "), count - MOST_HOLES);
+                    both!(language, "{first}, and {more} more", "{first} et {more} autres")
+                }
                 _ => holes.join(", "),
             }
         }
@@ -170,10 +230,13 @@ fn said(news: &News) -> Option<String> {
 }
 
 /// Returns images as a cell of a table names them.
-fn listed(images: &[ImageName]) -> String {
+fn listed(images: &[ImageName], language: Language) -> String {
     match images {
-        [] => "none".to_owned(),
-        [one, two, three, _, more @ ..] => format!("{one}, {two}, {three} and {} more", more.len() + 1),
+        [] => language.choose("none", "aucune").to_owned(),
+        [one, two, three, _, more @ ..] => {
+            let more = more.len() + 1;
+            both!(language, "{one}, {two}, {three} and {more} more", "{one}, {two}, {three} et {more} autres")
+        }
         few => few.iter().map(ImageName::as_str).collect::<Vec<_>>().join(", "),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::kit::fakerepo::{Repo, Suite};
 use crate::kit::mkdeb::Deb;
-use crate::kit::project::Project;
+use crate::kit::project::{Project, Said, parvis};
 
 const OLD: (&str, &str, &str, &str) = ("1-1", "unstable", "medium", "First. Closes CVE-2024-0001.");
 const FIX: (&str, &str, &str, &str) =
@@ -178,4 +178,59 @@ fn what_nothing_names_is_not_called_good() {
     tracker("what");
     project.run(&["affected", "DSA-8888", "--tracker", &file], 2);
     project.run(&["affected", "USN-1"], 2);
+}
+
+#[test]
+fn a_bundle_is_asked_about_as_it_was_downloaded_and_as_it_was_unpacked() {
+    let mut repo = archive();
+    let maker = project(&repo.url());
+    let config = "config: {user: '33:33', cmd: [/bin/app], health: {command: [/bin/app]}}";
+    maker.recipe("web", &format!("description: The program.\nfrom: base\npackages: [app]\n{config}\n"));
+    maker.write("compose/site.yaml", "description: A site.\nservices: {web: {image: web}}\n");
+    maker.run(&["build"], 0);
+    let bundle = maker.path().with_file_name("site");
+    let make = |more: &[&str]| {
+        maker.run(&[&["bundle", "compose", "--output", bundle.to_str().unwrap()], more].concat(), 0);
+        bundle.to_str().unwrap().to_owned()
+    };
+    // Whoever asks has the project and neither lock nor images.
+    let asking = Project::new(&repo.url());
+    asking.recipe("base", &maker.read("recipes/base.yaml"));
+    let folder = make(&[]);
+    let said = asking.run(&["outdated", &folder], 2);
+    assert!(said.err.contains("does not bring them along") && said.err.contains("without `-compose`"), "{}", said.err);
+    std::fs::remove_dir_all(&bundle).unwrap();
+    make(&["--with-images"]);
+    let tar = maker.path().with_file_name("site.tar");
+    let packed =
+        std::process::Command::new("tar").arg("-C").arg(bundle.parent().unwrap()).arg("-cf").arg(&tar).arg("site").status();
+    assert!(packed.unwrap().success());
+    fixed(&mut repo);
+    for what in [tar.to_str().unwrap(), &folder] {
+        let lines = |arguments: &[&str]| asking.run(&[&["outdated", what], arguments].concat(), 0).out;
+        let said = lines(&[]);
+        assert!(said.lines().next().unwrap().ends_with(" lacks 1 security fix (urgency: high)"), "{said}");
+        assert!(said.contains("  high     web\n  CVE-2025-0001, CVE-2025-0002\n"), "{said}");
+        assert!(said.ends_with("in a clone of the project, `parvis rebuild` makes one\n"), "{said}");
+        let said = lines(&["--lang", "fr", "--security"]);
+        assert!(said.contains(" : il manque 1 correctif de sécurité (urgence : haute)\n\nCorrectifs de sécurité :\n"), "{said}");
+        assert!(said.contains("à télécharger : ") && !said.contains("to download"), "{said}");
+        let said = asking.run(&["affected", "CVE-2025-0001", what], 1);
+        assert!(said.out.contains("  foo 1-1: AFFECTED, fixed in 1-1+deb13u1, in web\n"), "{}", said.out);
+        assert!(said.err.contains("hint: ask the publisher for a newer version"), "{}", said.err);
+        let said = asking.run(&["affected", "CVE-2025-0001", what, "--lang", "fr"], 1);
+        assert!(said.out.contains("  foo 1-1 : TOUCHÉ, corrigé dans 1-1+deb13u1, dans web\n"), "{}", said.out);
+        assert!(said.err.contains("conseil : demandez à l’éditeur"), "{}", said.err);
+    }
+    // Without a project nobody knows whom to believe.
+    for (language, words) in
+        [("en", "hint: run it in a clone of the project"), ("fr", "conseil : lancez-la dans une copie du projet")]
+    {
+        let output = parvis(maker.path().parent().unwrap())
+            .args(["outdated", tar.to_str().unwrap(), "--lang", language])
+            .output()
+            .unwrap();
+        let said = Said::from(&output);
+        assert!(output.status.code() == Some(2) && said.err.contains(words), "{}", said.err);
+    }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::report::Part;
 use super::upstream::Upstream;
 use super::{Done, Intention, Rebuilt};
-use crate::debian::changelog::Urgency;
 use crate::failure::Failure;
 use crate::image::accounts::AccountChange;
 use crate::model::language::Language;
@@ -15,7 +14,7 @@ use crate::model::rebuild::Name;
 use crate::plan::news::Upload;
 use crate::screen::size;
 use crate::trust::verdict::{GoodRelease, Signer};
-use crate::verbs::changelogs::Account;
+use crate::verbs::changelogs::{Account, urgency};
 use crate::verbs::demo::words::in_language;
 
 /// Identifiers that a line names.
@@ -377,17 +376,6 @@ impl Words {
         )
     }
 
-    fn urgency(self, urgency: Urgency) -> String {
-        let french = match urgency {
-            Urgency::Unknown => "inconnue",
-            Urgency::Low => "faible",
-            Urgency::Medium => "moyenne",
-            Urgency::High => "haute",
-            Urgency::Emergency | Urgency::Critical => "critique",
-        };
-        self.say(urgency.word(), french)
-    }
-
     /// Returns why something moves, in one line.
     fn why(self, upload: &Upload, account: &Result<Account, String>) -> String {
         let reason = if upload.security {
@@ -402,7 +390,7 @@ impl Words {
             Err(_) => self.say("its changelog could not be read", "son journal n’a pas pu être lu"),
             Ok(account) => {
                 let holes = account.holes();
-                let urgency = self.urgency(account.urgency());
+                let urgency = urgency(account.urgency(), self.0);
                 let named = match holes.len() {
                     0 => self.say("names no CVE", "ne cite aucune CVE"),
                     count if count > MOST_HOLES => {
