@@ -10,14 +10,14 @@ use crate::kit::project::{Project, Said};
 use crate::kit::world;
 use crate::pipeline::{built, digests};
 
-/// Moves the clock of a program by 400 days, wherever it asks for the time of day.
+/// Moves the clock of a program by some days, wherever it asks for the time of day.
 const CLOCK: &str = r"
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
-#define AHEAD (400L * 24 * 3600)
+#define AHEAD (DAYS * 24L * 3600)
 int clock_gettime(clockid_t clock, struct timespec *now) {
     int result = syscall(SYS_clock_gettime, clock, now);
     if (result == 0 && clock == CLOCK_REALTIME) now->tv_sec += AHEAD;
@@ -39,11 +39,15 @@ int gettimeofday(struct timeval *restrict out, void *restrict zone) {
 }
 ";
 
-/// Compiles the other clock; returns the library to load before all others.
-fn other_clock(folder: &Path) -> PathBuf {
+/// Compiles a clock that is days ahead; returns the library to load before all others.
+pub fn other_clock(folder: &Path, days: u32) -> PathBuf {
     let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
     fs::write(&source, CLOCK).unwrap();
-    let output = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).output().unwrap();
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", &format!("-DDAYS={days}"), "-o"])
+        .args([&library, &source])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", Said::from(&output).err);
     library
 }
@@ -51,7 +55,7 @@ fn other_clock(folder: &Path) -> PathBuf {
 #[test]
 fn four_hundred_days_later_a_locked_build_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let library = other_clock(folder.path());
+    let library = other_clock(folder.path(), 400);
     // The clock is really another one: a list of packages of today is too old for it.
     let (repo, project, expected) = built();
     let output = project.parvis(&["lock", "--update"]).env("LD_PRELOAD", &library).output().unwrap();

@@ -1,15 +1,11 @@
 //! `parvis rebuild`: only fixes move, it is shown before, proven after, numbered, and told to volunteers.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-
 use parvis::trust::bundle::Bundle;
 use parvis::trust::key::PublicKey;
 use parvis::trust::statement::Statement;
 
 use crate::kit::fakerepo::{Repo, Suite};
-use crate::kit::project::{Project, Said};
-use crate::kit::user::User;
+use crate::kit::project::Project;
 use crate::kit::world;
 
 const OLD: (&str, &str, &str, &str) = ("1.0-1", "unstable", "medium", "First.");
@@ -31,7 +27,7 @@ fn fix(repo: &mut Repo) {
 }
 
 /// Returns the digests of the images in the layout, by name.
-fn digests(project: &Project) -> Vec<(String, String)> {
+pub fn digests(project: &Project) -> Vec<(String, String)> {
     let index: serde_json::Value = serde_json::from_str(&project.read("out/index.json")).unwrap();
     // What is said of images has no name.
     let one = |image: &serde_json::Value| {
@@ -122,36 +118,6 @@ fn the_parish_signs_with_a_key_that_is_made_when_it_is_first_needed() {
     assert_eq!(subjects, digests(&project));
     let record: serde_json::Value = serde_json::from_str(&project.read("rebuilds/sec.1/rebuild.json")).unwrap();
     assert_eq!(statement.predicate, record);
-}
-
-/// Another store, another path, another user where the tests may make one, another number of threads.
-#[test]
-fn two_parishes_with_the_same_release_and_archive_get_the_same_bytes() {
-    let (mut repo, one) = built();
-    fs::set_permissions(repo.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let two = Project::sample(&repo);
-    two.recipe("other", &one.read("recipes/other.yaml"));
-    two.write("parvis.lock", &one.read("parvis.lock"));
-    fix(&mut repo);
-    one.run(&["rebuild", "--unreleased", "--threads", "1"], 0);
-    // The other one has nothing built: it builds the version of before too, to compare with.
-    let arguments = ["rebuild", "--unreleased", "--lang", "fr"];
-    let user = User::new(true);
-    let output = match &user {
-        None => two.parvis(&arguments).output().unwrap(),
-        Some(user) => {
-            user.own(two.path().parent().unwrap());
-            user.command(&two.parvis(&arguments)).output().unwrap()
-        }
-    };
-    let said = Said::from(&output);
-    assert!(output.status.success(), "{}", said.err);
-    assert!(said.err.contains("la version actuelle n’est pas encore construite ici"), "{}", said.err);
-    for file in ["rebuild.json", "parvis.lock", "openvex.json", "report.md", "report.html", "rapport.md", "rapport.html"] {
-        let path = format!("rebuilds/sec.1/{file}");
-        assert_eq!(one.read(&path), two.read(&path), "{file}");
-    }
-    assert_eq!(digests(&one), digests(&two));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `parvis rebuild` of a release: what it starts from is verified first, its packages are kept, and the chain to it is written down.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,9 +10,11 @@ use parvis::trust::bundle::Bundle;
 use parvis::trust::key::{PublicKey, SigningKey};
 use serde_json::Value;
 
+use crate::conditions::other_clock;
 use crate::kit::badreg::Registry;
 use crate::kit::fakerepo::{Repo, Suite};
 use crate::kit::project::{Project, Said};
+use crate::kit::user::User;
 use crate::kit::world;
 
 const OLD: (&str, &str, &str, &str) = ("1.0-1", "unstable", "medium", "First.");
@@ -52,7 +55,10 @@ impl Released {
 
     /// A parish with a clone of the project, another store and nothing built.
     fn parish(&self) -> Project {
-        let parish = Project::on(&self.repo);
+        self.clone_to(Project::on(&self.repo))
+    }
+
+    fn clone_to(&self, parish: Project) -> Project {
         fs::remove_dir_all(parish.path()).unwrap();
         let cloned = Command::new("git").arg("clone").arg("--quiet").arg(self.maker.path()).arg(parish.path()).status();
         assert!(cloned.unwrap().success());
@@ -414,4 +420,100 @@ fn a_release_whose_packages_left_the_archive_is_rebuilt_from_those_it_kept() {
     let kept = format!("taking what the release kept in {}/parish", released.registry.host());
     assert!(said.err.contains(&kept), "{}", said.err);
     assert!(parish.read("parvis.lock").contains("1.0-1+deb13u1"));
+}
+
+/// How a parish runs parvis: its user where the tests may make one, its umask, its clock, and what its environment says.
+struct Ways<'a> {
+    user: Option<&'a User>,
+    umask: &'a str,
+    clock: Option<&'a Path>,
+    environment: &'a [(&'a str, &'a str)],
+}
+
+impl Ways<'_> {
+    fn run(&self, project: &Project, arguments: &[&str]) -> Said {
+        let inner = project.parvis(arguments);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("umask {}; exec \"$@\"", self.umask), "sh"]).arg(inner.get_program()).args(inner.get_args());
+        command.env_clear().current_dir("/").envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.envs(self.environment.iter().copied());
+        command.envs(self.clock.map(|clock| ("LD_PRELOAD", clock)));
+        let output = match self.user {
+            Some(user) => user.command(&command).output(),
+            None => command.output(),
+        };
+        let output = output.unwrap();
+        let said = Said::from(&output);
+        assert!(output.status.success(), "{arguments:?}: {}{}", said.out, said.err);
+        said
+    }
+}
+
+/// The same release, the same state of the archive, the same parvis: all else is another.
+#[test]
+fn two_parishes_and_the_maintainer_get_the_same_bytes_on_whatever_day() {
+    let mut released = Released::new();
+    released.fix("1.0-1+deb13u1", &[FIX, OLD]);
+    for folder in [released.repo.path(), released.maker.path().parent().unwrap()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let clock = |days: u32| {
+        let folder = place.path().join(days.to_string());
+        fs::create_dir(&folder).unwrap();
+        other_clock(&folder, days)
+    };
+    let (three, five) = (clock(3), clock(5));
+    let key = place.path().join("maker.pub");
+    fs::copy(released.key(), &key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let user = User::new(true);
+    let plain = |umask, clock, environment| Ways { user: None, umask, clock, environment };
+    let all = [
+        (released.clone_to(Project::on(&released.repo)), plain("077", None, &[("LANG", "C")][..])),
+        (
+            released.clone_to(Project::on(&released.repo)),
+            Ways {
+                user: user.as_ref(),
+                umask: "022",
+                clock: Some(&three),
+                environment: &[("LANG", "fr_FR.UTF-8"), ("TZ", "Asia/Tokyo")],
+            },
+        ),
+        (
+            released.clone_to(Project::in_folder(&released.repo, "une paroisse \u{e9}loign\u{e9}e")),
+            plain("002", Some(&five), &[("LC_ALL", "tr_TR.UTF-8"), ("TZ", "America/Lima")][..]),
+        ),
+    ];
+    let mut made = Vec::new();
+    for (at, (project, ways)) in all.iter().enumerate() {
+        if let Some(user) = ways.user {
+            user.own(project.path().parent().unwrap());
+        }
+        ways.run(project, &["trust", "add", key.to_str().unwrap(), "--name", &format!("maker-{at}")]);
+        let threads = (at + 1).to_string();
+        let said = ways.run(project, &["rebuild", "--no-passphrase", "--threads", &threads]);
+        // Only what is said to a person knows of the day: the clock was really another one.
+        let out = project.path().join("rebuilds/1.4.0-sec.1");
+        let days = |text: &str| ways.run(project, &["verify", out.to_str().unwrap(), "--lang", "en"]).out.contains(text);
+        assert!(days(&format!("issued {} days ago", [0, 3, 5][at])), "{at}");
+        assert_eq!(said.out.contains("est construite"), at == 1, "{}", said.out);
+        let mut files: Vec<String> =
+            fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        // Whose signature it is differs, and what it is of does not.
+        files.retain(|name| !["rebuild.sigstore.json", "parish.pub"].contains(&name.as_str()));
+        files.sort();
+        assert!(files.len() == 8, "{files:?}");
+        let read = |name: &String| project.read(&format!("rebuilds/1.4.0-sec.1/{name}"));
+        let bundle = Bundle::parse(project.read("rebuilds/1.4.0-sec.1/rebuild.sigstore.json").as_bytes()).unwrap();
+        let contents: Vec<(String, String)> = files.iter().map(|name| (name.clone(), read(name))).collect();
+        made.push((contents, bundle.payload, crate::rebuild::digests(project), project.read("parvis.lock")));
+    }
+    for other in &made[1..] {
+        for (one, other) in made[0].0.iter().zip(&other.0) {
+            assert_eq!(one, other);
+        }
+        assert!((&made[0].1, &made[0].2, &made[0].3) == (&other.1, &other.2, &other.3));
+    }
 }

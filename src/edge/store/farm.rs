@@ -59,6 +59,9 @@ impl Store {
         }
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(into, flags, Mode::empty()).map_err(|error| plain("open", into, error.into()))?;
+        // A caller's umask must not show: it would be the mode of `/` in the sandbox, where not only root goes in.
+        rustix::fs::fchmod(&root, Mode::from_raw_mode(FOLDER_MODE.into()))
+            .map_err(|error| plain("set the mode of", into, error.into()))?;
         let fail = |path: &TreePath, error: Errno| match error {
             Errno::EXIST | Errno::NOTDIR => StoreError::Tree { path: path.to_string() },
             error => explain(into, "write", &into.join(os(path)), 0, error.into()),

@@ -20,7 +20,12 @@ pub struct Project {
 impl Project {
     /// Makes a project without recipes that trusts the archive's key and takes packages from this address of an archive.
     pub fn new(address: &str) -> Self {
-        let place = tempfile::Builder::new().prefix("project-").tempdir().unwrap();
+        Self::called("project-", address)
+    }
+
+    /// Makes one whose folder begins with this name.
+    fn called(name: &str, address: &str) -> Self {
+        let place = tempfile::Builder::new().prefix(name).tempdir().unwrap();
         // Another user may run parvis here.
         fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mirrors = ["debian", "debian-security"].map(|archive| format!("--mirror={archive}={address}/{archive}")).to_vec();
@@ -32,6 +37,11 @@ impl Project {
     /// Makes a project on the archive's folder.
     pub fn on(repo: &Repo) -> Self {
         Self::new(&repo.url())
+    }
+
+    /// Makes a project without recipes on an archive, in a folder whose name begins with this.
+    pub fn in_folder(repo: &Repo, name: &str) -> Self {
+        Self::called(name, &repo.url())
     }
 
     /// Makes a project with the images `base` and `app` (which has a parent, files, a user and tests), on the archive of the tests.
