@@ -1,5 +1,7 @@
 //! The language in which a person is spoken to.
 
+use crate::screen::size;
+
 /// A language that every text for volunteers exists in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Language {
@@ -28,6 +30,17 @@ impl Language {
         }
     }
 
+    /// Returns bytes as people read them: French counts in octets, and has a comma.
+    #[must_use]
+    pub fn size(self, bytes: u64) -> String {
+        let text = size(bytes);
+        match self {
+            Self::English => text,
+            // Neither the number nor its unit stands alone at the end of a line.
+            Self::French => text.replace('.', ",").replace('B', "o").replace(' ', "\u{a0}"),
+        }
+    }
+
     /// Returns one of two texts.
     #[must_use]
     pub fn choose<T>(self, english: T, french: T) -> T {
@@ -52,6 +65,12 @@ pub(crate) use both;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_written_as_the_language_has_them() {
+        assert_eq!([999, 3_450_000].map(|bytes| Language::French.size(bytes)), ["999\u{a0}o", "3,4\u{a0}Mo"]);
+        assert_eq!(Language::English.size(3_450_000), "3.4 MB");
+    }
 
     #[test]
     fn a_locale_names_its_language() {

@@ -23,9 +23,16 @@ pub enum Part {
     Heading(String),
     Text(String),
     List(Vec<String>),
+    /// A list that only few read.
+    Fold(String, Vec<String>),
+    /// What is done one after the other.
+    Steps(Vec<String>),
     Table(Vec<String>, Vec<Vec<String>>),
-    /// What a changelog says, as it was written.
-    Quote(String),
+    /// What a changelog says, as it was written, which is in English.
+    Quote {
+        title: String,
+        text: String,
+    },
 }
 
 /// Returns the report.
@@ -43,6 +50,14 @@ fn markdown(parts: &[Part]) -> String {
             Part::Heading(text) => format!("## {}", plain(text)),
             Part::Text(text) => plain(text),
             Part::List(items) => items.iter().map(|item| format!("- {}", plain(item))).collect::<Vec<_>>().join("\n"),
+            Part::Fold(title, items) => {
+                let items: Vec<String> = items.iter().map(|item| format!("- {}", plain(item))).collect();
+                format!("{}\n\n{}", plain(title), items.join("\n"))
+            }
+            Part::Steps(steps) => {
+                let step = |(at, step): (usize, &String)| format!("{}. {}", at + 1, plain(step));
+                steps.iter().enumerate().map(step).collect::<Vec<_>>().join("\n")
+            }
             Part::Table(head, rows) => {
                 let row = |cells: &[String]| {
                     let cells: Vec<String> = cells.iter().map(|cell| plain(cell).replace('|', "\\|")).collect();
@@ -52,8 +67,9 @@ fn markdown(parts: &[Part]) -> String {
                 [row(head), row(&rule)].into_iter().chain(rows.iter().map(|cells| row(cells))).collect::<Vec<_>>().join("\n")
             }
             // Four blanks: nothing in a changelog is then read as Markdown.
-            Part::Quote(text) => {
-                text.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+            Part::Quote { title, text } => {
+                let lines = text.lines().map(|line| format!("    {line}").trim_end().to_owned());
+                format!("{}\n\n{}", plain(title), lines.collect::<Vec<_>>().join("\n"))
             }
         };
         out.push_str(&text);
@@ -74,14 +90,27 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
+/// How a page looks: readable on paper, on a telephone and in the dark, with nothing from elsewhere.
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{font:1.05rem/1.55 sans-serif;color:#1c1c1c;background:#fff;margin:0}\
+main{max-width:52rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.7rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2rem;border-bottom:1px solid #767676}\
+li{margin:.35rem 0}code,pre{font-family:monospace;font-size:.92em;overflow-wrap:anywhere}\
+code{background:#eee;padding:.1em .3em;border-radius:.2em}\
+table{border-collapse:collapse;width:100%}td,th{border:1px solid #767676;padding:.35rem .6rem;text-align:left;vertical-align:top}\
+thead th{background:#eee}pre{background:#f4f4f4;padding:.8rem;white-space:pre-wrap}summary{cursor:pointer;padding:.3rem 0}\
+@media(max-width:40rem){thead{position:absolute;clip-path:inset(50%)}table,tbody,tr,td,tbody th{display:block}\
+tr{border:1px solid #767676;margin-bottom:1rem}td,tbody th{border:0}td::before{content:attr(data-name) ': ';font-weight:bold}}\
+@media(prefers-color-scheme:dark){body{color:#eee;background:#161616}code,thead th,pre{background:#2c2c2c}}";
+
 fn page(parts: &[Part], language: Language) -> String {
     let title = parts.iter().find_map(|part| if let Part::Title(text) = part { Some(escaped(text)) } else { None });
     let title = title.unwrap_or_default();
     let mut out = format!(
-        "<!DOCTYPE html>\n<html lang=\"{}\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{title}</title>\n<style>body{{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}}\
-         table{{border-collapse:collapse}}td,th{{border:1px solid #888;padding:.3em .6em;text-align:left}}\
-         pre{{background:#f4f4f4;padding:.8em;overflow-x:auto}}</style>\n</head>\n<body>\n",
+        "<!DOCTYPE html>\n<html lang=\"{}\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n",
         language.code()
     );
     for part in parts {
@@ -89,25 +118,42 @@ fn page(parts: &[Part], language: Language) -> String {
             Part::Title(text) => format!("<h1>{}</h1>", coded(text)),
             Part::Heading(text) => format!("<h2>{}</h2>", coded(text)),
             Part::Text(text) => format!("<p>{}</p>", coded(text)),
-            Part::List(items) => {
-                let items: String = items.iter().map(|item| format!("<li>{}</li>\n", coded(item))).collect();
-                format!("<ul>\n{items}</ul>")
-            }
-            Part::Table(head, rows) => {
-                let row = |tag: &str, cells: &[String]| {
-                    let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", coded(cell))).collect();
-                    format!("<tr>{cells}</tr>\n")
+            Part::List(items) => format!("<ul>\n{}</ul>", listed(items)),
+            Part::Steps(steps) => format!("<ol>\n{}</ol>", listed(steps)),
+            Part::Table(names, rows) => {
+                // The roles say what a narrow screen's style would hide from those who listen: that it is a table.
+                let head = names.iter().map(|cell| format!("<th scope=\"col\" role=\"columnheader\">{}</th>", coded(cell)));
+                // There each cell stands on a line of its own, behind the name of its column.
+                let cell = |(name, cell): (&String, &String)| {
+                    format!("<td role=\"cell\" data-name=\"{}\">{}</td>", escaped(name), coded(cell))
                 };
-                let rows: String = rows.iter().map(|cells| row("td", cells)).collect();
-                format!("<table>\n{}{rows}</table>", row("th", head))
+                let rows = rows.iter().map(|cells| {
+                    let rest: String = names.iter().zip(cells).skip(1).map(cell).collect();
+                    let first = cells.first().map(|cell| coded(cell)).unwrap_or_default();
+                    format!("<tr role=\"row\"><th scope=\"row\" role=\"rowheader\">{first}</th>{rest}</tr>\n")
+                });
+                format!(
+                    "<table role=\"table\">\n<thead role=\"rowgroup\"><tr role=\"row\">{}</tr></thead>\n<tbody role=\"rowgroup\">\n{}</tbody>\n</table>",
+                    head.collect::<String>(),
+                    rows.collect::<String>()
+                )
             }
-            Part::Quote(text) => format!("<pre>{}</pre>", escaped(text)),
+            Part::Fold(title, items) => {
+                format!("<details><summary>{}</summary>\n<ul>\n{}</ul></details>", coded(title), listed(items))
+            }
+            Part::Quote { title, text } => {
+                format!("<details><summary>{}</summary><pre lang=\"en\">{}</pre></details>", coded(title), escaped(text))
+            }
         };
         out.push_str(&text);
         out.push('\n');
     }
-    out.push_str("</body>\n</html>\n");
+    out.push_str("</main>\n</body>\n</html>\n");
     out
+}
+
+fn listed(items: &[String]) -> String {
+    items.iter().map(|item| format!("<li>{}</li>\n", coded(item))).collect()
 }
 
 fn escaped(text: &str) -> String {
@@ -174,16 +220,29 @@ mod tests {
         let parts = [
             Part::Title("A `b` <i>".into()),
             Part::List(vec!["*x* [y](z) `c".into()]),
-            Part::Table(vec!["h".into()], vec![vec!["a|b".into()]]),
-            Part::Quote("  * <script>\n# no heading\n".into()),
+            Part::Table(vec!["h".into(), "\"i".into()], vec![vec!["a|b".into(), "`c`".into()]]),
+            Part::Steps(vec!["one".into(), "two".into()]),
+            Part::Fold("f".into(), vec!["g".into()]),
+            Part::Quote { title: "`d` <e>".into(), text: "  * <script>\n# no heading\n".into() },
         ];
         let text = markdown(&parts);
         assert_eq!(
             text,
-            "# A `b` \\<i\\>\n\n- \\*x\\* \\[y\\](z) `c\n\n| h |\n| --- |\n| a\\|b |\n\n      * <script>\n    # no heading\n"
+            "# A `b` \\<i\\>\n\n- \\*x\\* \\[y\\](z) `c\n\n| h | \"i |\n| --- | --- |\n| a\\|b | `c` |\n\n1. one\n2. two\n\nf\n\n- g\n\n\
+             `d` \\<e\\>\n\n      * <script>\n    # no heading\n"
         );
         let page = page(&parts, Language::French);
         assert!(page.contains("<html lang=\"fr\">") && page.contains("<h1>A <code>b</code> &lt;i&gt;</h1>"), "{page}");
+        assert!(
+            page.contains("<ol>\n<li>one</li>") && page.contains("<summary><code>d</code> &lt;e&gt;</summary><pre lang=\"en\">"),
+            "{page}"
+        );
+        assert!(
+            page.contains(
+                "<th scope=\"row\" role=\"rowheader\">a|b</th><td role=\"cell\" data-name=\"&quot;i\"><code>c</code></td>"
+            ),
+            "{page}"
+        );
         assert!(!page.contains("<script>") && page.contains("<li>*x* [y](z) `c</li>"), "{page}");
     }
 }

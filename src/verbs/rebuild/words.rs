@@ -12,7 +12,6 @@ use crate::model::name::{Architecture, ImageName};
 use crate::model::number::Number;
 use crate::model::rebuild::Name;
 use crate::plan::news::Upload;
-use crate::screen::size;
 use crate::trust::verdict::{GoodRelease, Signer};
 use crate::verbs::changelogs::{Account, urgency};
 use crate::verbs::demo::words::in_language;
@@ -31,6 +30,10 @@ impl Words {
 
     fn failure(self, failure: fn(String) -> Failure, message: (String, String), hint: (&str, &str)) -> Failure {
         in_language(failure(self.0.choose(message.0, message.1)).hint(self.0.choose(hint.0, hint.1)), self.0)
+    }
+
+    fn bytes(self, bytes: u64) -> String {
+        self.0.size(bytes)
     }
 
     pub fn finishes(self, name: &Name) -> String {
@@ -282,14 +285,14 @@ impl Words {
     pub fn new_key(self, folder: &str) -> String {
         self.say(
             format!("your parish has no key yet: one is made in {folder}; keep its passphrase well"),
-            format!("votre paroisse n’a pas encore de clé : elle est créée dans {folder} ; conservez bien sa phrase de passe"),
+            format!("votre paroisse n’a pas encore de clé : elle est créée dans {folder} ; conservez bien sa phrase secrète"),
         )
     }
 
     pub fn unsigned(self) -> String {
         self.say(
             "nobody is there to type a passphrase: the rebuild will not be signed",
-            "personne n’est là pour taper une phrase de passe : la reconstruction ne sera pas signée",
+            "personne n’est là pour taper une phrase secrète : la reconstruction ne sera pas signée",
         )
     }
 
@@ -475,10 +478,15 @@ impl Words {
             ));
         }
         lines.push(self.say(
-            format!("to download: {}; images built anew: {} of {}", size(*fetch), touched.len(), touched.len() + untouched.len()),
+            format!(
+                "to download: {}; images built anew: {} of {}",
+                self.bytes(*fetch),
+                touched.len(),
+                touched.len() + untouched.len()
+            ),
             format!(
                 "à télécharger : {} ; images reconstruites : {} sur {}",
-                size(*fetch),
+                self.bytes(*fetch),
                 touched.len(),
                 touched.len() + untouched.len()
             ),
@@ -501,8 +509,8 @@ impl Words {
                 format!("{name} est construite : {tests} tests réussis, et rien n’a changé hors de la liste ci-dessus"),
             ),
             self.say(
-                format!("new bytes in images: {} of {}", size(fresh), size(all)),
-                format!("octets nouveaux dans les images : {} sur {}", size(fresh), size(all)),
+                format!("to download, for who has the version before: {} of {}", self.bytes(fresh), self.bytes(all)),
+                format!("à télécharger, pour qui a la version précédente : {} sur {}", self.bytes(fresh), self.bytes(all)),
             ),
             self.say(format!("report: {place}/report.html"), format!("rapport : {place}/rapport.html")),
             signed.map_or_else(
@@ -535,6 +543,51 @@ impl Words {
         }
     }
 
+    /// Returns in one sentence how many fixes there are, how urgent they are, and whether the images work.
+    fn in_short(self, done: &Done) -> String {
+        let Intention { moves, accounts, touched, untouched, .. } = &done.intention;
+        let fixes: Vec<&Result<Account, String>> =
+            moves.uploads.iter().zip(accounts).filter(|(upload, _)| upload.security).map(|(_, account)| account).collect();
+        let read = || fixes.iter().filter_map(|account| account.as_ref().ok());
+        let highest = urgency(read().map(Account::urgency).max().unwrap_or_default(), self.0);
+        let holes: BTreeSet<String> = read().flat_map(Account::holes).collect();
+        let (count, closed, tests) = (fixes.len(), holes.len(), done.tests.len());
+        let (built, all) = (touched.len(), touched.len() + untouched.len());
+        self.say(
+            format!(
+                "In short: security fixes: {count} (highest urgency: {highest}); holes that they name as closed: {closed}; images built anew: {built} of {all}; tests passed: {tests}."
+            ),
+            format!(
+                "En bref : correctifs de sécurité : {count} (urgence la plus haute : {highest}) ; failles qu’ils déclarent corrigées : {closed} ; images reconstruites : {built} sur {all} ; essais réussis : {tests}."
+            ),
+        )
+    }
+
+    /// Returns what a volunteer does now, in this order.
+    fn next_steps(self, done: &Done) -> Vec<String> {
+        let name = &done.intention.name;
+        vec![
+            self.say(
+                "Try it on this machine: `parvis demo up`, then open the address that it shows.",
+                "Essayez-la sur cette machine : `parvis demo up`, puis ouvrez l’adresse affichée.",
+            ),
+            self.say(
+                format!("Keep it: `git add parvis.lock rebuilds`, then `git commit -m {name}`."),
+                format!("Conservez-la : `git add parvis.lock rebuilds`, puis `git commit -m {name}`."),
+            ),
+            self.say(
+                format!("Where your site takes its images from a registry: `parvis push --tag {name}`. Others check with `parvis verify` whose it is."),
+                format!("Si votre site prend ses images dans un registre : `parvis push --tag {name}`. Les autres vérifient avec `parvis verify` de qui elle vient."),
+            ),
+            self.say(
+                "If something does not work: restore the `parvis.lock` of before (`git checkout HEAD~1 -- parvis.lock` after the second step), run `parvis build`, \
+                 and tell the maintainers.",
+                "Si quelque chose ne va pas : restaurez le `parvis.lock` précédent (`git checkout HEAD~1 -- parvis.lock` après la deuxième étape), lancez \
+                 `parvis build`, et prévenez les responsables du projet.",
+            ),
+        ]
+    }
+
     /// Returns the report, part by part.
     #[expect(clippy::too_many_lines, reason = "one sentence after the other, as they are read")]
     pub fn report(self, done: &Done) -> Vec<Part> {
@@ -548,7 +601,11 @@ impl Words {
                 format!("Fixes that Debian had published by {day} were put into the images. Nothing else changed: this was checked file by file."),
                 format!("Les correctifs publiés par Debian jusqu’au {day} ont été intégrés aux images. Rien d’autre n’a changé : cela a été vérifié fichier par fichier."),
             )),
+            Part::Text(self.in_short(done)),
         ];
+        parts.push(Part::Heading(self.say("What to do next", "Que faire ensuite")));
+        parts.push(Part::Steps(self.next_steps(done)));
+        parts.push(Part::Heading(self.say("What it starts from", "De quoi elle part")));
         parts.push(Part::Text(self.starts_from(&done.intention.upstream)));
         if !done.intention.left_out.is_empty() {
             parts.push(Part::Text(self.left_out(&done.intention.left_out)));
@@ -571,7 +628,7 @@ impl Words {
         let head = [
             ("image", "image"),
             ("packages that changed", "paquets changés"),
-            ("new bytes", "octets nouveaux"),
+            ("to download", "à télécharger"),
             ("size", "taille"),
             ("digest", "empreinte"),
         ];
@@ -580,8 +637,8 @@ impl Words {
             vec![
                 if several { format!("{} ({})", image.name, image.platform) } else { image.name.to_string() },
                 image.changed.len().to_string(),
-                size(image.fresh),
-                size(image.after.record.size()),
+                self.bytes(image.fresh),
+                self.bytes(image.after.record.size()),
                 format!("`{}`", image.after.record.manifest),
             ]
         };
@@ -590,8 +647,16 @@ impl Words {
             done.images.iter().map(row).collect(),
         ));
         parts.push(Part::Text(self.say(
-            format!("New bytes in all, each counted once: {}, where these images have {}.", size(fresh), size(all)),
-            format!("Octets nouveaux en tout, chacun compté une fois : {}, sur {} pour ces images.", size(fresh), size(all)),
+            format!(
+                "To download in all, for who has the version before: {}, where these images have {}.",
+                self.bytes(fresh),
+                self.bytes(all)
+            ),
+            format!(
+                "À télécharger en tout, pour qui a la version précédente : {}, sur {} pour ces images.",
+                self.bytes(fresh),
+                self.bytes(all)
+            ),
         )));
         let indexes = done.indexes.iter().filter(|(name, _)| !untouched.contains(name));
         let rows: Vec<Vec<String>> = indexes.map(|(name, digest)| vec![name.to_string(), format!("`{digest}`")]).collect();
@@ -610,7 +675,7 @@ impl Words {
         }
         parts.push(Part::Heading(self.say("What was checked", "Ce qui a été vérifié")));
         let scripts: BTreeSet<&String> = done.images.iter().flat_map(|image| &image.proof.by_scripts).collect();
-        let mut checked = vec![
+        let checked = vec![
             self.say(
                 format!("{} tests of the rebuilt images passed.", done.tests.len()),
                 format!("{} tests des images reconstruites ont réussi.", done.tests.len()),
@@ -620,12 +685,13 @@ impl Words {
                 "Chaque fichier qui diffère appartient à un paquet de la liste ci-dessus, à la base des paquets, ou est produit par un script de paquet.",
             ),
         ];
-        if !scripts.is_empty() {
-            let listed: Vec<String> = scripts.iter().map(|path| format!("`{path}`")).collect();
-            let listed = listed.join(", ");
-            checked.push(self.say(format!("Made anew by scripts: {listed}."), format!("Refaits par des scripts : {listed}.")));
-        }
         parts.push(Part::List(checked));
+        if !scripts.is_empty() {
+            let count = scripts.len();
+            let title =
+                self.say(format!("Made anew by scripts: {count} files"), format!("Refaits par des scripts : {count} fichiers"));
+            parts.push(Part::Fold(title, scripts.into_iter().map(|path| format!("`{path}`")).collect()));
+        }
         parts.push(Part::Heading(self.say("What is not known", "Ce que l’on ne sait pas")));
         let mut unknown: Vec<String> = done.untested.iter().map(|platform| self.untested_report(platform)).collect();
         unknown.extend([
@@ -639,24 +705,14 @@ impl Words {
             ),
         ]);
         parts.push(Part::List(unknown));
-        parts.push(Part::Heading(self.say("What to do next", "Que faire ensuite")));
-        parts.push(Part::List(vec![
-            self.say("Try it: `parvis demo up`.", "Essayez-la : `parvis demo up`."),
-            self.say(
-                "Keep `parvis.lock` and the folder `rebuilds/` in version control.",
-                "Conservez `parvis.lock` et le dossier `rebuilds/` dans votre dépôt.",
-            ),
-            self.say(
-                "To go back, restore the `parvis.lock` of before and run `parvis build`.",
-                "Pour revenir en arrière, restaurez le `parvis.lock` précédent et lancez `parvis build`.",
-            ),
-        ]));
-        parts.push(Part::Heading(self.say("What Debian says", "Ce qu’en dit Debian")));
+        parts.push(Part::Heading(self.say("What Debian says", "Ce qu’en dit Debian (en anglais)")));
         for (upload, account) in moves.uploads.iter().zip(accounts) {
             for entry in account.iter().flat_map(|account| &account.entries) {
                 let distributions = entry.distributions.join(" ");
-                parts.push(Part::Text(format!("`{}` {} ({distributions})", upload.source, entry.version)));
-                parts.push(Part::Quote(format!("{}\n\n -- {}", entry.text, entry.signed)));
+                parts.push(Part::Quote {
+                    title: format!("`{}` {} ({distributions})", upload.source, entry.version),
+                    text: format!("{}\n\n -- {}", entry.text, entry.signed),
+                });
             }
         }
         parts
