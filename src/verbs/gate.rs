@@ -10,6 +10,7 @@ use super::{Answer, Context};
 use crate::edge::project::PROJECT_FILE;
 use crate::execute::gates as facts;
 use crate::failure::Failure;
+use crate::model::language::{Language, both};
 use crate::model::name::{ImageName, Suite};
 use crate::model::project::Project;
 use crate::plan::gates::{self, Gate, NOTICE_DAYS, Outcome, Verdict};
@@ -119,7 +120,6 @@ pub fn support(
     context: &Context<'_>,
     past: bool,
     ended: impl Fn(&str, &str) -> Failure,
-    ends: impl Fn(&str, &str, i64) -> String,
 ) -> Answer {
     let today = today(context.now)?;
     for rule in project.suites.iter().filter(|rule| suites.contains(&rule.name)) {
@@ -128,10 +128,25 @@ pub fn support(
             return Err(ended(rule.name.as_str(), &until.to_string()));
         }
         if left <= NOTICE_DAYS {
-            context.screen.note(&ends(rule.name.as_str(), &until.to_string(), left));
+            context.screen.note(&support_ends(rule.name.as_str(), &until.to_string(), left, context.language));
         }
     }
     Ok(())
+}
+
+fn support_ends(suite: &str, until: &str, left: i64, language: Language) -> String {
+    match left {
+        0.. => both!(
+            language,
+            "`{suite}` gets security fixes until {until} ({left} days): plan the move to a newer version",
+            "`{suite}` reçoit des correctifs jusqu’au {until} ({left} jours) : prévoyez le passage à une version plus récente"
+        ),
+        _ => both!(
+            language,
+            "`{suite}` got its last security fixes on {until}",
+            "`{suite}` a reçu ses derniers correctifs le {until}"
+        ),
+    }
 }
 
 /// Returns the day, in UTC.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::composer::Wish;
 use super::lists::{self, Lists};
 use super::workplace::{LOCK_FILE, Workplace, open_store};
-use super::{Answer, Context};
+use super::{Answer, Context, in_language};
 use crate::failure::Failure;
+use crate::model::language::both;
 use crate::model::lock::Lock;
 use crate::model::name::{ComposerName, PackageName, Suite};
 use crate::plan::dating::keep_dates;
@@ -59,15 +60,20 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
     let previous = workplace.lock_if_any()?;
     let (mode, composer) = mode(arguments)?;
     let suites: Vec<Suite> = workplace.project.suites.iter().map(|rule| rule.name.clone()).collect();
+    let language = context.language;
     let ended = |suite: &str, until: &str| {
-        Failure::no(format!("`{suite}` got its last security fixes on {until}: what is locked from it is not safe"))
-            .hint("move the project to a newer suite; `--past-support` goes on nevertheless")
+        let message = both!(
+            language,
+            "`{suite}` got its last security fixes on {until}: what is locked from it is not safe",
+            "`{suite}` a reçu ses derniers correctifs le {until} : ce qui en est verrouillé n’est pas sûr"
+        );
+        let hint = language.choose(
+            "move the project to a newer suite; `--past-support` goes on nevertheless",
+            "faites passer le projet à une suite plus récente ; `--past-support` continue malgré tout",
+        );
+        in_language(Failure::no(message).hint(hint), language)
     };
-    let ends = |suite: &str, until: &str, left: i64| match left {
-        0.. => format!("`{suite}` gets security fixes until {until}, for {left} days more: plan the move to a newer suite"),
-        _ => format!("`{suite}` got its last security fixes on {until}"),
-    };
-    super::gate::support(&workplace.project, &suites, context, arguments.past_support, ended, ends)?;
+    super::gate::support(&workplace.project, &suites, context, arguments.past_support, ended)?;
     let store = open_store(context)?;
     let Lists { universes, archives } = lists::read(&workplace, context, &store, previous.as_ref(), &arguments.allowed.names())?;
     for state in archives.iter().filter(|state| !state.accepted.is_empty()) {

@@ -8,10 +8,11 @@ use super::lists;
 use super::lock::Allowed;
 use super::registry::Reach;
 use super::workplace::open_store;
-use super::{Answer, Context};
+use super::{Answer, Context, gate, in_language};
+use crate::failure::Failure;
 use crate::model::language::{Language, both};
 use crate::model::lock::composer::DownloadKind;
-use crate::model::name::ImageName;
+use crate::model::name::{ImageName, Suite};
 use crate::plan::news::{Upload, available};
 use crate::screen::{size, table};
 
@@ -22,7 +23,7 @@ const MOST_HOLES: usize = 6;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Holes and urgency are those that Debian's own changelogs name between the two versions; what no changelog names is not told.\n\
-    Exit code: 0 also where something is newer, 2 where the project or an image is refused, 3 where the archive cannot be read."
+    Exit code: 0 also where something is newer, 1 where no security fix will come any more, 2 where the project or an image is refused, 3 where the archive cannot be read."
 )]
 pub struct Arguments {
     /// The number of a release or rebuild, an image of the project, or a layout, archive, download or folder of a release (default: the
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// Read the changelogs of all that is newer, not only of security fixes: more is fetched
     #[arg(long)]
     changelogs: bool,
+    /// Do not say no though a suite gets no security fixes any more (`support_until` in `parvis.yaml`)
+    #[arg(long)]
+    past_support: bool,
     #[command(flatten)]
     allowed: Allowed,
     #[command(flatten)]
@@ -98,7 +102,20 @@ pub fn run(arguments: &Arguments, context: &Context<'_>) -> Answer {
             lines
         },
     );
-    Ok(())
+    // That nothing is newer is no comfort where nothing comes any more.
+    let suites: Vec<Suite> = workplace.project.suites.iter().map(|rule| rule.name.clone()).collect();
+    gate::support(&workplace.project, &suites, context, arguments.past_support, |suite, until| {
+        let message = both!(
+            language,
+            "`{suite}` got its last security fixes on {until}: holes that were found since are not listed, and stay open",
+            "`{suite}` a reçu ses derniers correctifs le {until} : les failles trouvées depuis ne sont pas listées, et restent ouvertes"
+        );
+        let hint = language.choose(
+            "move to a newer version of the project; `--past-support` only lists",
+            "passez à une version plus récente du projet ; `--past-support` se contente de lister",
+        );
+        in_language(Failure::no(message).hint(hint), language)
+    })
 }
 
 fn document(news: &News) -> Value {

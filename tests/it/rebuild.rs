@@ -233,13 +233,29 @@ fn a_suite_that_nobody_mends_any_more_is_not_rebuilt_unless_told() {
     assert!(said.err.contains("got its last security fixes on 2020-01-31"), "{}", said.err);
     let said = project.run(&["lock", "--security"], 1);
     assert!(said.err.contains("got its last security fixes on 2020-01-31") && said.err.contains("hint: "), "{}", said.err);
+    let said = project.run(&["lock", "--security", "--lang", "fr"], 1);
+    assert!(said.err.contains("n’est pas sûr") && said.err.contains("conseil : faites passer"), "{}", said.err);
+    project.run(&["lock", "--past-support", "--check"], 0);
+    // What there is is listed; that it is all is not said.
+    let said = project.run(&["outdated"], 1);
+    assert!(
+        said.out.contains("1.0-1+deb13u1") && said.err.contains("holes that were found since are not listed"),
+        "{}",
+        said.err
+    );
+    let said = project.run(&["outdated", "--lang", "fr"], 1);
+    assert!(said.out.contains("Correctifs de sécurité") && said.err.contains("restent ouvertes"), "{}", said.err);
+    let said = project.run(&["outdated", "--past-support"], 0);
+    assert!(said.err.contains("got its last security fixes on 2020-01-31"), "{}", said.err);
     project.run(&["lock", "--past-support"], 0);
     // Half a year before, both say so and go on.
     let soon = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().checked_add(jiff::Span::new().days(100)).unwrap();
     ends(&soon.to_string());
-    for arguments in [&["rebuild", "--unreleased", "--dry-run"][..], &["lock", "--check"]] {
+    for arguments in [&["rebuild", "--unreleased", "--dry-run"][..], &["lock", "--check"], &["outdated"]] {
         let said = project.run(arguments, 0);
         assert!(said.err.contains(&format!("until {soon}")) && said.err.contains(" days"), "{}", said.err);
+        let said = project.run(&[arguments, &["--lang", "fr"]].concat(), 0);
+        assert!(said.err.contains(&format!("jusqu’au {soon}")) && said.err.contains(" jours"), "{}", said.err);
     }
     ends("2999-01-31");
     assert!(!project.run(&["rebuild", "--unreleased", "--dry-run"], 0).err.contains("2999"));

@@ -191,11 +191,8 @@ fn rebuild(arguments: &Arguments, release: Option<&str>, context: &Context<'_>) 
     }
     let base = workplace.lock()?;
     let suites: Vec<Suite> = base.archives.iter().map(|state| state.suite.clone()).collect();
-    let (ended, ends) = (
-        |suite: &str, until: &str| words.unsupported(suite, until),
-        |suite: &str, until: &str, left| words.support_ends(suite, until, left),
-    );
-    gate::support(&workplace.project, &suites, context, arguments.past_support, ended, ends)?;
+    let ended = |suite: &str, until: &str| words.unsupported(suite, until);
+    gate::support(&workplace.project, &suites, context, arguments.past_support, ended)?;
     let Lists { universes, archives } = lists::read(&workplace, context, &store, Some(&base), &arguments.allowed.names())?;
     let (project, catalog) = (&workplace.project, &workplace.catalog);
     let inputs = Inputs { project, catalog, universes: &universes, archives, previous: Some(&base) };

@@ -332,21 +332,6 @@ impl Words {
         )
     }
 
-    pub fn support_ends(self, suite: &str, until: &str, left: i64) -> String {
-        if left < 0 {
-            return self.say(
-                format!("`{suite}` got its last security fixes on {until}"),
-                format!("`{suite}` a reçu ses derniers correctifs le {until}"),
-            );
-        }
-        self.say(
-            format!("`{suite}` gets security fixes until {until} ({left} days): plan the move to a newer version"),
-            format!(
-                "`{suite}` reçoit des correctifs jusqu’au {until} ({left} jours) : prévoyez le passage à une version plus récente"
-            ),
-        )
-    }
-
     pub fn builds_base(self) -> String {
         self.say(
             "the present version is not built here yet: building it first, to compare with",
