@@ -224,12 +224,21 @@ mod tests {
     use serde_json::json;
 
     use super::super::key::testing::key;
-    use super::super::verdict::{Anchor, Trust};
+    use super::super::verdict::{Anchor, Evidence, GoodImage, Trust};
     use super::*;
     use crate::model::release::testing::release;
 
     /// A release, and two rebuilds of it, each of which may be changed before it is named by the next.
     fn chain(first: impl Fn(&mut Value), second: impl Fn(&mut Value)) -> Result<Chain, Finding> {
+        asked(first, second, |question, upstream, one, two| question.chain(two, &[upstream, one]))
+    }
+
+    /// Asks something about them: the statement on the release, and those on both rebuilds.
+    fn asked<T>(
+        first: impl Fn(&mut Value),
+        second: impl Fn(&mut Value),
+        ask: impl FnOnce(&Question<'_>, &Bundle, &Bundle, &Bundle) -> T,
+    ) -> T {
         let upstream = super::super::release::sign(&release(), &key(1)).unwrap();
         let digest = |bundle: &Bundle| BlobDigest::of(&bundle.payload);
         let lock = |number: u8| format!("{number:02x}").repeat(32);
@@ -253,7 +262,7 @@ mod tests {
         let (seen, taken_back) = (|_: &str, _| None, |_: &str, _, _| None);
         let question =
             Question { now, trust: &trust, seen: &seen, taken_back: &taken_back, product: None, number: None, older: false };
-        question.chain(&two, &[&upstream, &one])
+        ask(&question, &upstream, &one, &two)
     }
 
     #[test]
@@ -285,6 +294,35 @@ mod tests {
     }
 
     #[test]
+    fn a_rebuild_of_another_day_than_this_machine_knows_is_not_decided() {
+        let found = chain(|_| {}, |record| record["date"] = json!("2999-01-01T00:00:00Z"));
+        assert!(matches!(found, Err(Finding::Clock { .. })), "{found:?}");
+    }
+
+    #[test]
+    fn an_image_is_one_that_the_rebuild_names_under_the_name_that_it_has_there() {
+        let judged = |repository: &str, other: bool| {
+            asked(
+                |_| {},
+                |_| {},
+                |question, upstream, one, two| {
+                    let listed = Rebuild::parse(two).unwrap().record.all[0].manifest;
+                    let digest = if other { BlobDigest::of(b"another") } else { listed };
+                    let image = ImageQuestion { place: "here", digest, repository: Some(repository), released: None };
+                    let evidence = [upstream, one, two].map(|bundle| Evidence::Bundle(bundle.clone()));
+                    (question.image(&image, &evidence), question.rebuild_of(&image, two))
+                },
+            )
+        };
+        let (found, of) = judged("registry.example/parish/app", false);
+        assert!(matches!(found, Ok(GoodImage::Rebuild(_))) && of.is_ok(), "{found:?}");
+        let (found, _) = judged("registry.example/parish/db", false);
+        assert!(matches!(found, Err(Finding::Other { .. })), "under another name: {found:?}");
+        let (found, of) = judged("registry.example/parish/app", true);
+        assert!(found.is_err() && matches!(of, Err(Finding::Other { .. })), "another image: {found:?}");
+    }
+
+    #[test]
     fn a_statement_has_the_images_that_it_lists_as_subjects_and_no_others() {
         let record = json!({"format": 1, "name": "sec.1", "date": "2026-11-24T12:00:00Z", "upstream": null,
             "base_lock": "1".repeat(64), "lock": "2".repeat(64),
@@ -305,6 +343,9 @@ mod tests {
         let mut more = good.clone();
         more.subjects.push(Subject { name: "other".into(), digest: BlobDigest::of(b"other") });
         assert!(matches!(Rebuild::parse(&more.sign(&key(1)).unwrap()), Err(ChainError::Subjects)));
+        let mut kind = good.sign(&key(1)).unwrap();
+        kind.payload_type = "application/json".into();
+        assert!(matches!(Rebuild::parse(&kind), Err(ChainError::Kind)));
         let other = Statement { predicate_type: "https://x.example".into(), ..good };
         assert!(matches!(Rebuild::parse(&other.sign(&key(1)).unwrap()), Err(ChainError::Kind)));
         let mut newer = record;

@@ -335,6 +335,10 @@ fn a_rebuild_goes_on_only_from_rebuilds_that_are_signed_and_follow_from_the_rele
     tried(&[], 1, "refused, E02: ");
     sign_as(&key, more, &ninth);
     tried(&[], 1, "refused, E04: the rebuild 1.4.0-sec.9 does not follow");
+    // A lock that is not the one which it names is not taken, and its number not given again.
+    fs::write(ninth.join("parvis.lock"), format!("{lock}\n")).unwrap();
+    let said = parish.run(&["rebuild", "--no-passphrase", "--dry-run"], 0);
+    assert!(!said.err.contains("was interrupted") && said.out.contains("(1.4.0-sec.10)"), "{}{}", said.out, said.err);
     fs::remove_dir_all(&ninth).unwrap();
     // Nobody signed it, and somebody says so.
     fs::remove_file(&signature).unwrap();
@@ -374,6 +378,20 @@ fn what_is_not_the_signed_release_is_not_rebuilt() {
     let said = refuses(&parish, &[], 1, "refused, E03: `app`, built from what is here, is not what was signed");
     assert!(said.err.contains("is not at hand here"), "{}", said.err);
     parish.write("images/app/welcome.txt", "welcome\n");
+
+    // The statement of another release stands in the place of the one that is asked for.
+    for ending in ["sigstore.json", "lock"] {
+        let copy = |number: &str| parish.path().join(format!("releases/{number}.{ending}"));
+        fs::copy(copy("1.4.0"), copy("1.5.0")).unwrap();
+    }
+    refuses(&parish, &["1.5.0"], 1, "refused, E04: the statement is about something else: `tests 1.4.0`");
+    for ending in ["sigstore.json", "lock"] {
+        fs::remove_file(parish.path().join(format!("releases/1.5.0.{ending}"))).unwrap();
+    }
+    // A number that was published is never given again, though its folder is not here.
+    parish.write("releases/1.4.0-sec.1.lock", "another\n");
+    assert!(parish.run(&["rebuild", "--dry-run"], 0).out.contains("(1.4.0-sec.2)"));
+    fs::remove_file(parish.path().join("releases/1.4.0-sec.1.lock")).unwrap();
 
     let stranger = released.parish();
     stranger.run(&["key", "new", "--no-passphrase"], 0);
