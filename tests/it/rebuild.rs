@@ -88,7 +88,7 @@ fn a_fix_is_shown_built_proven_numbered_and_told() {
     let report = project.read("rebuilds/sec.1/report.md");
     assert!(report.contains("- `foo` 1.0-1 → 1.0-1+deb13u1: security fix, urgency high: CVE-2025-0001\n"), "{report}");
     let page = project.read("rebuilds/sec.1/rapport.html");
-    assert!(page.contains("correctif de sécurité, urgence haute : CVE-2025-0001") && !page.contains("<script>"), "{page}");
+    assert!(page.contains("correctif de sécurité, urgence haute\u{a0}: CVE-2025-0001") && !page.contains("<script>"), "{page}");
 
     assert!(said.err.contains("the rebuild will not be signed") && said.out.contains("it is not signed\n"), "{}", said.err);
     assert!(!project.path().join("rebuilds/sec.1/rebuild.sigstore.json").exists());

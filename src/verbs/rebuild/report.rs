@@ -168,7 +168,8 @@ fn coded(text: &str) -> String {
         match index % 2 {
             1 if index + 1 < parts.len() => out.push_str(&format!("<code>{part}</code>")),
             1 => out.push_str(&format!("`{part}")),
-            _ => out.push_str(part),
+            // In French these stand alone behind a blank, and never at the beginning of a line.
+            _ => out.push_str(&part.replace(" :", "\u{a0}:").replace(" ;", "\u{a0};")),
         }
     }
     out
@@ -219,7 +220,7 @@ mod tests {
     fn what_a_changelog_says_is_neither_markdown_nor_a_tag() {
         let parts = [
             Part::Title("A `b` <i>".into()),
-            Part::List(vec!["*x* [y](z) `c".into()]),
+            Part::List(vec!["*x* [y](z) `c".into(), "a : `b :` ; c".into()]),
             Part::Table(vec!["h".into(), "\"i".into()], vec![vec!["a|b".into(), "`c`".into()]]),
             Part::Steps(vec!["one".into(), "two".into()]),
             Part::Fold("f".into(), vec!["g".into()]),
@@ -228,7 +229,7 @@ mod tests {
         let text = markdown(&parts);
         assert_eq!(
             text,
-            "# A `b` \\<i\\>\n\n- \\*x\\* \\[y\\](z) `c\n\n| h | \"i |\n| --- | --- |\n| a\\|b | `c` |\n\n1. one\n2. two\n\nf\n\n- g\n\n\
+            "# A `b` \\<i\\>\n\n- \\*x\\* \\[y\\](z) `c\n- a : `b :` ; c\n\n| h | \"i |\n| --- | --- |\n| a\\|b | `c` |\n\n1. one\n2. two\n\nf\n\n- g\n\n\
              `d` \\<e\\>\n\n      * <script>\n    # no heading\n"
         );
         let page = page(&parts, Language::French);
@@ -243,6 +244,7 @@ mod tests {
             ),
             "{page}"
         );
+        assert!(page.contains("<li>a\u{a0}: <code>b :</code>\u{a0}; c</li>"), "{page}");
         assert!(!page.contains("<script>") && page.contains("<li>*x* [y](z) `c</li>"), "{page}");
     }
 }

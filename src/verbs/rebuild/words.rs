@@ -494,7 +494,7 @@ impl Words {
                 format!("{name} est construite : {tests} tests réussis, et rien n’a changé hors de la liste ci-dessus"),
             ),
             self.say(
-                format!("to download, for who has the version before: {} of {}", self.bytes(fresh), self.bytes(all)),
+                format!("to download, for whoever has the version before: {} of {}", self.bytes(fresh), self.bytes(all)),
                 format!("à télécharger, pour qui a la version précédente : {} sur {}", self.bytes(fresh), self.bytes(all)),
             ),
             self.say(format!("report: {place}/report.html"), format!("rapport : {place}/rapport.html")),
@@ -633,7 +633,7 @@ impl Words {
         ));
         parts.push(Part::Text(self.say(
             format!(
-                "To download in all, for who has the version before: {}, where these images have {}.",
+                "To download in all, for whoever has the version before: {}, where these images have {}.",
                 self.bytes(fresh),
                 self.bytes(all)
             ),
