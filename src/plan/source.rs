@@ -17,6 +17,12 @@ const PUBLIC: [&str; 3] = ["rc.local", "host.docker.internal", "gateway.docker.i
 /// Endings of files in which an address of a folder stands for a mirror.
 const SETTINGS: [&str; 8] = ["yaml", "yml", "lock", "json", "toml", "list", "sources", "ini"];
 
+/// Endings of programs; one without is known by its first line.
+const PROGRAMS: [&str; 12] = ["rs", "py", "php", "phar", "js", "cjs", "ts", "c", "h", "go", "pl", "rb"];
+
+/// Those of the zones that are words of programs as well: behind one name only, and neither quoted nor in an address, they are a member of it.
+const WORDS: [&str; 4] = ["local", "internal", "home", "private"];
+
 /// The file of the project.
 pub const PROJECT: &str = "parvis.yaml";
 
@@ -76,11 +82,13 @@ pub fn host(address: &str) -> &str {
 #[must_use]
 pub fn search(path: &str, content: &[u8], rule: &SourceRule, hosts: &BTreeSet<String>) -> Vec<Private> {
     let Some(text) = std::str::from_utf8(content).ok().filter(|text| !text.contains('\0')) else { return Vec::new() };
-    let settings = path.rsplit_once('.').is_some_and(|(_, ending)| SETTINGS.contains(&ending));
+    let ends = |endings: &[&str]| path.rsplit_once('.').is_some_and(|(_, ending)| endings.contains(&ending));
+    let settings = ends(&SETTINGS);
+    let program = ends(&PROGRAMS) || text.starts_with("#!");
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let mut words = addresses(line);
-        words.extend(names(line));
+        words.extend(names(line, program));
         words.extend(hosts.iter().filter(|host| holds(line, host)).cloned());
         if settings {
             words.extend(folders(line));
@@ -136,8 +144,8 @@ fn addresses(line: &str) -> Vec<String> {
     found
 }
 
-/// Returns private names of machines.
-fn names(line: &str) -> Vec<String> {
+/// Returns private names of machines. In a program, a member of a value is none.
+fn names(line: &str, program: bool) -> Vec<String> {
     let mut found = Vec::new();
     let part = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-');
     for (before, run, after) in runs(line, part) {
@@ -151,7 +159,9 @@ fn names(line: &str) -> Vec<String> {
         // A file's name in a path, a call, a variable.
         let file = before.ends_with('/') && !before.ends_with("//");
         let code = after.starts_with(['(', '_', '[']) || before.ends_with(['_', '$', '{', '\\']);
-        if zone && plain && !file && !code && !PUBLIC.contains(&run) {
+        let word = labels.len() == 2 && WORDS.contains(&labels[1]);
+        let member = program && word && !before.ends_with(['"', '\'', '`', '@', '/']);
+        if zone && plain && !file && !code && !member && !PUBLIC.contains(&run) {
             found.push(run.to_owned());
         }
     }
@@ -205,6 +215,14 @@ mod tests {
         ] {
             assert_eq!(found("x.yaml", text), [expected], "{text}");
         }
+        for (text, expected) in [
+            ("let host = \"nas.local\";", "1: nas.local"),
+            ("// https://nas.local/x", "1: nas.local"),
+            ("'me@mail.internal'", "1: mail.internal"),
+            ("connect(git.parish.lan)", "1: git.parish.lan"),
+        ] {
+            assert_eq!(found("x.py", text), [expected], "{text}");
+        }
     }
 
     #[test]
@@ -220,6 +238,9 @@ mod tests {
         ] {
             assert_eq!(found("x.yaml", text), Vec::<String>::new(), "{text}");
         }
+        let program = "user.home.clone() &edition.private, self.local {x.internal}";
+        assert_eq!(found("x.rs", program), Vec::<String>::new());
+        assert_eq!(found("x", &format!("#!/bin/sh\n{program}")), Vec::<String>::new());
         assert_eq!(found("README.md", "such as `file:///srv/mirror`"), Vec::<String>::new());
         assert_eq!(found("x.bin", "\u{0}10.1.2.3"), Vec::<String>::new());
     }
