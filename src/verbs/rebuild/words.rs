@@ -503,8 +503,8 @@ impl Words {
                 |key| self.say(format!("signed by your key {key}"), format!("signée par votre clé {key}")),
             ),
             self.say(
-                "next: try it with `parvis demo up`, then keep the folder `rebuilds/` and `parvis.lock` in version control",
-                "ensuite : essayez-la avec `parvis demo up`, puis conservez le dossier `rebuilds/` et `parvis.lock` dans votre dépôt",
+                format!("next: `parvis demo upgrade {name}` on the machine of the site, then keep the folder `rebuilds/` and `parvis.lock` in version control"),
+                format!("ensuite : `parvis demo upgrade {name}` sur la machine du site, puis conservez le dossier `rebuilds/` et `parvis.lock` dans votre dépôt"),
             ),
         ];
         lines.splice(2..2, self.accounts(done).into_iter().map(|line| format!("  {line}")));
@@ -553,8 +553,8 @@ impl Words {
         let name = &done.intention.name;
         vec![
             self.say(
-                "Try it on this machine: `parvis demo up`, then open the address that it shows.",
-                "Essayez-la sur cette machine : `parvis demo up`, puis ouvrez l’adresse affichée.",
+                format!("Where the site runs on this machine: `parvis demo upgrade {name}`. It saves everything first; without a site, `parvis demo up` starts one."),
+                format!("Si le site tourne sur cette machine : `parvis demo upgrade {name}`. Tout est d’abord sauvegardé ; sans site, `parvis demo up` en démarre un."),
             ),
             self.say(
                 format!("Keep it: `git add parvis.lock rebuilds`, then `git commit -m {name}`."),
@@ -565,9 +565,9 @@ impl Words {
                 format!("Si votre site prend ses images dans un registre : `parvis push --tag {name}`. Les autres vérifient avec `parvis verify` de qui elle vient."),
             ),
             self.say(
-                "If something does not work: restore the `parvis.lock` of before (`git checkout HEAD~1 -- parvis.lock` after the second step), run `parvis build`, \
+                "If something does not work: `parvis demo rollback` brings the version before back. To undo the rebuild itself, restore the `parvis.lock` of before (`git checkout HEAD~1 -- parvis.lock` after the second step), run `parvis build`, \
                  and tell the maintainers.",
-                "Si quelque chose ne va pas : restaurez le `parvis.lock` précédent (`git checkout HEAD~1 -- parvis.lock` après la deuxième étape), lancez \
+                "Si quelque chose ne va pas : `parvis demo rollback` rétablit la version précédente. Pour annuler la reconstruction elle-même, restaurez le `parvis.lock` précédent (`git checkout HEAD~1 -- parvis.lock` après la deuxième étape), lancez \
                  `parvis build`, et prévenez les responsables du projet.",
             ),
         ]
