@@ -83,7 +83,7 @@ fn entries(stated: &Stated, file: &str) -> (BTreeMap<String, Fields>, BTreeSet<S
             continue;
         }
         if is_locked(file, &fields[1]) {
-            fields[1] = "locked".to_owned();
+            "locked".clone_into(&mut fields[1]);
         }
         if file == "etc/shadow" {
             fields[2].clear();
@@ -132,7 +132,7 @@ impl Judge<'_> {
                 let members = members(before?, after?);
                 let mut by = members.iter().map(|(member, joins)| self.named(member, *joins));
                 let first = by.next()?;
-                by.fold(first, |found, next| found.and(next)).filter(|_| only_members)
+                by.fold(first, Option::and).filter(|_| only_members)
             });
             match package {
                 Some(package) => {
@@ -144,7 +144,8 @@ impl Judge<'_> {
                     shown(name)
                 )),
                 None => {
-                    self.surprises.push(format!("{what} `{}` is {kind}, and no package that was announced names it", shown(name)))
+                    self.surprises
+                        .push(format!("{what} `{}` is {kind}, and no package that was announced names it", shown(name)));
                 }
             }
         }

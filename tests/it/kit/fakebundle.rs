@@ -87,7 +87,7 @@ impl FakeBundle {
         fs::write(folder.join("images.tar"), archive::write(&archived, &blobs, Vec::new()).unwrap()).unwrap();
         fs::write(folder.join("compose.yaml"), "services: {}\n").unwrap();
         fs::write(folder.join("README.md"), "# Parish\n").unwrap();
-        fs::write(folder.join(".env"), SETTINGS).unwrap();
+        fs::write(folder.join(".env"), SETTINGS.replace(":1.4.0", &format!(":{version}"))).unwrap();
         let bundle = Self { folder: folder.to_owned(), ids };
         bundle.describe(version, &images);
         bundle
