@@ -403,7 +403,9 @@ impl Target {
     /// Shows everything in one step, the branch at the newest version.
     fn publish(&self, changes: &[String], there: &BTreeMap<Number, String>) -> Answer {
         let Some(newest) = there.values().next_back() else { return Ok(()) };
-        let input = format!("{}\nupdate {BRANCH} {newest}\n", changes.join("\n"));
+        // One a line, and no line is empty: git refuses that.
+        let branch = format!("update {BRANCH} {newest}");
+        let input: String = changes.iter().chain([&branch]).map(|change| format!("{change}\n")).collect();
         self.git.run_fed("show the versions", ["update-ref", "--stdin"], &[], input.as_bytes()).map_err(from_git)?;
         if self.copy.is_some() {
             let tags = changes.iter().filter_map(|change| change.strip_prefix("create ")?.split(' ').next()).map(str::to_owned);
