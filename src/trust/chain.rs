@@ -286,6 +286,7 @@ mod tests {
         broken(chain(nothing, set("/upstream/statement", json!(digest))), "the second is of another release");
         broken(chain(nothing, set("/upstream", Value::Null)), "the second is of no release");
         broken(chain(set("/name", json!("9.9.9-sec.1")), nothing), "the first is of another number");
+        broken(chain(nothing, set("/name", json!("9.9.9-sec.2"))), "the second is of another number, and newer");
         broken(chain(set("/name", json!(format!("{version}-sec.2"))), nothing), "two of one number");
         broken(chain(set("/name", json!(format!("{version}-sec.3"))), nothing), "an older number upon a newer one");
         broken(chain(nothing, set("/previous/name", json!(format!("{version}-sec.9")))), "the name is not that of the statement");
