@@ -295,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn who_signed_what_is_no_rebuild_decides_what_that_means() {
+        let unknown = super::super::release::sign(&release(), &key(3)).unwrap();
+        let (known, unknown) = asked(
+            |_| {},
+            |_| {},
+            |question, upstream, _, _| (question.rebuild(upstream, "one").map(drop), question.rebuild(&unknown, "one").map(drop)),
+        );
+        assert!(matches!(known, Err(Finding::Changed { .. })), "{known:?}");
+        assert!(matches!(unknown, Err(Finding::UnknownKey { .. })), "{unknown:?}");
+    }
+
+    #[test]
     fn a_rebuild_of_another_day_than_this_machine_knows_is_not_decided() {
         let found = chain(|_| {}, |record| record["date"] = json!("2999-01-01T00:00:00Z"));
         assert!(matches!(found, Err(Finding::Clock { .. })), "{found:?}");

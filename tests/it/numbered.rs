@@ -246,6 +246,16 @@ impl Own {
         own
     }
 
+    /// 1.4.0 is released, and runs.
+    fn running(registry: &Registry) -> Self {
+        let own = Self::new();
+        own.maker.release(registry, &["release", "1.4.0"], 0);
+        own.maker.commit();
+        let first = own.loads_release("1.4.0");
+        own.demo(&["demo", "up", &first], 0);
+        own
+    }
+
     /// Runs parvis in the project; what docker loads is what the folder's images are.
     fn demo(&self, arguments: &[&str], code: i32) -> Said {
         let output = self.maker.command(arguments).env("PATH", self.docker.path()).output().unwrap();
@@ -277,12 +287,8 @@ fn fixed(version: &str, uploads: &[(&str, &str, &str, &str)]) -> Deb {
 
 #[test]
 fn in_a_project_a_number_is_what_was_made_there() {
-    let mut own = Own::new();
     let registry = Registry::honest();
-    own.maker.release(&registry, &["release", "1.4.0"], 0);
-    own.maker.commit();
-    let first = own.loads_release("1.4.0");
-    own.demo(&["demo", "up", &first], 0);
+    let mut own = Own::running(&registry);
     own.maker.project.write("images/app/welcome.txt", "welcome again\n");
     own.maker.commit();
     own.maker.release(&registry, &["release", "1.4.1"], 0);
@@ -311,12 +317,8 @@ fn in_a_project_a_number_is_what_was_made_there() {
 
 #[test]
 fn a_rebuild_that_is_not_what_is_built_here_is_refused() {
-    let mut own = Own::new();
     let registry = Registry::honest();
-    own.maker.release(&registry, &["release", "1.4.0"], 0);
-    own.maker.commit();
-    let first = own.loads_release("1.4.0");
-    own.demo(&["demo", "up", &first], 0);
+    let mut own = Own::running(&registry);
     own.maker.repo.date += 60;
     own.maker.repo.add(Suite::Security, &fixed("1.0-1+deb13u1", &[SECOND, FIRST])).publish();
     own.maker.run(&["rebuild", "--no-passphrase"], 0);
