@@ -384,7 +384,7 @@ fn what_is_not_the_signed_release_is_not_rebuilt() {
         let copy = |number: &str| parish.path().join(format!("releases/{number}.{ending}"));
         fs::copy(copy("1.4.0"), copy("1.5.0")).unwrap();
     }
-    refuses(&parish, &["1.5.0"], 1, "refused, E04: the statement is about something else: `tests 1.4.0`");
+    refuses(&parish, &["1.5.0"], 1, "refused, E04: the signature is about another release: `tests 1.4.0`, and not 1.5.0");
     for ending in ["sigstore.json", "lock"] {
         fs::remove_file(parish.path().join(format!("releases/1.5.0.{ending}"))).unwrap();
     }
