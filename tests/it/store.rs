@@ -203,16 +203,16 @@ fn an_immutable_folder_is_said_to_be_read_only() {
 #[test]
 fn every_failing_call_is_reported_and_a_rerun_finishes() {
     for (call, error, said) in [
-        ("linkat", "ENOSPC", "is full"),
+        ("linkat", "ENOSPC", &["is full"][..]),
         // The first one is for the file that makes a folder a store.
-        ("linkat", "EIO", "cannot "),
-        ("renameat", "EXDEV", "cannot "),
-        ("renameat", "ENOSPC", "is full"),
-        ("utimensat", "EIO", "cannot write"),
+        ("linkat", "EIO", &["cannot write", "cannot make `"]),
+        ("renameat", "EXDEV", &["cannot "]),
+        ("renameat", "ENOSPC", &["is full"]),
+        ("utimensat", "EIO", &["cannot write"]),
         // Of the store, or of a tree that is laid out.
-        ("fchmod", "EPERM", "cannot "),
-        ("mkdirat", "ENOSPC", "is full"),
-        ("flock", "EIO", "cannot lock"),
+        ("fchmod", "EPERM", &["cannot be written to", "cannot set the mode of `"]),
+        ("mkdirat", "ENOSPC", &["is full"]),
+        ("flock", "EIO", &["cannot lock"]),
     ] {
         let mut came = 0;
         for nth in [1, 2, 7, 34] {
@@ -222,7 +222,7 @@ fn every_failing_call_is_reported_and_a_rerun_finishes() {
             let what = format!("{call} {error} {nth}: {}", text(&output));
             if output.status.code() == Some(3) {
                 came += 1;
-                assert!(text(&output).contains(said), "{what}");
+                assert!(said.iter().any(|said| text(&output).contains(said)), "{what}");
             } else {
                 // The call never came, or was one without which the store does as well: the probe for nameless files, a draft's lock.
                 assert!(output.status.success(), "{what}");
